@@ -1,0 +1,48 @@
+# `make` lists what there is to do.
+
+GO          ?= go
+STATICCHECK ?= $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+BENCHSTAT   ?= $(GO) run golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
+COUNT       ?= 10
+BENCH       ?= .
+FUZZTIME    ?= 30s
+
+.PHONY: help test check lint tidy servers bench explore fuzz run
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+test: servers ## run all tests with the race detector; starts the servers that they need
+	$(GO) test -race -shuffle=on ./...
+
+check: lint tidy test ## what must be green before a change is merged
+
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "gofmt -w is needed on:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(STATICCHECK) ./...
+
+tidy: ## go.mod and go.sum say what is used
+	$(GO) mod tidy -diff
+
+servers: ## install redis-server where that is possible and needed
+	@.ci/servers
+
+bench: servers ## all benchmarks, interleaved with their baselines: BENCH=regexp COUNT=10
+	@rm -f bench.out
+	@for i in $$(seq $(COUNT)); do $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./... | tee -a bench.out; done
+	$(BENCHSTAT) -col /by bench.out
+
+explore: ## the exhaustive exploration of the protocol in its full setting: minutes
+	$(GO) test -run TestExplore -v -timeout 60m ./tokens -explore.full
+
+fuzz: ## every fuzz target for FUZZTIME
+	@for p in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
+			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+		done; \
+	done
+
+run: ## the example application on http://localhost:8080
+	$(GO) run ./example/app

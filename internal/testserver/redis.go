@@ -1,0 +1,228 @@
+// Package testserver starts real servers for tests and stops them.
+package testserver
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// T is what starting a server needs of a test: *testing.T, *testing.B and *rapid.T have it, and a
+// TestMain can bring its own.
+type T interface {
+	Helper()
+	Logf(format string, args ...any)
+	Fatalf(format string, args ...any)
+	Skipf(format string, args ...any)
+	Cleanup(func())
+	TempDir() string
+}
+
+// RequireEnv names the environment variable that, set to 1, makes a missing server an error.
+const RequireEnv = "ALKEY_REQUIRE_SERVERS"
+
+// Missing ends a test whose server is not installed: it is skipped, or fails where RequireEnv says
+// that servers must be there.
+func Missing(t T, what string) {
+	t.Helper()
+	if os.Getenv(RequireEnv) == "1" {
+		t.Fatalf("%s is not installed, and %s=1", what, RequireEnv)
+	}
+	t.Skipf("%s is not installed", what)
+}
+
+// startLimit is how long a server may take to answer.
+const startLimit = 20 * time.Second
+
+// RedisServer is a redis-server of its own for one test. Its methods are for one goroutine.
+type RedisServer struct {
+	t    T
+	port int
+	dir  string
+	args []string
+
+	cmd  *exec.Cmd
+	log  *output
+	done chan struct{} // closed when the process has been waited for
+}
+
+// Redis starts a redis-server on a free port, which keeps nothing on disk unless args say so
+// (options as on the command line, "--appendonly", "yes"). It is stopped at the test's end.
+// Without redis-server on the PATH it calls Missing.
+func Redis(t T, args ...string) *RedisServer {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		Missing(t, "redis-server")
+	}
+	s := &RedisServer{t: t, dir: t.TempDir(), args: args}
+	t.Cleanup(s.Stop)
+	// Another process may take a free port before the server does.
+	var err error
+	for range 5 {
+		if s.port, err = freePort(); err != nil {
+			continue
+		}
+		if err = s.start(); err == nil {
+			return s
+		}
+	}
+	t.Fatalf("redis-server: %v", err)
+	return nil
+}
+
+// Addr returns host and port.
+func (s *RedisServer) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+
+// URL returns the address as REDIS_URL takes it.
+func (s *RedisServer) URL() string { return "redis://" + s.Addr() }
+
+// Pid returns the process id, 0 while the server is stopped.
+func (s *RedisServer) Pid() int {
+	if s.cmd == nil {
+		return 0
+	}
+	return s.cmd.Process.Pid
+}
+
+// Stop kills the server and waits until it is gone. Calling it again does nothing.
+func (s *RedisServer) Stop() {
+	if s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Kill() // an error says that it is gone already
+	<-s.done
+	s.cmd = nil
+}
+
+// Restart starts the server again on the same port, after stopping it if it runs. Without
+// persistence it comes back empty.
+func (s *RedisServer) Restart() {
+	s.t.Helper()
+	s.Stop()
+	if err := s.start(); err != nil {
+		s.t.Fatalf("redis-server: %v", err)
+	}
+}
+
+// Pause stops the process without closing its connections, until Resume: a server that hangs.
+func (s *RedisServer) Pause() { s.signal(syscall.SIGSTOP) }
+
+// Resume ends a Pause.
+func (s *RedisServer) Resume() { s.signal(syscall.SIGCONT) }
+
+func (s *RedisServer) signal(sig syscall.Signal) {
+	s.t.Helper()
+	if s.cmd == nil {
+		s.t.Fatalf("redis-server is stopped")
+	}
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.t.Fatalf("redis-server: %v", err)
+	}
+}
+
+// start runs the server and returns when it answers.
+func (s *RedisServer) start() error {
+	args := []string{
+		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
+		"--save", "", "--appendonly", "no", "--daemonize", "no", "--pidfile", filepath.Join(s.dir, "redis.pid"),
+	}
+	s.log = new(output)
+	cmd := exec.Command("redis-server", append(args, s.args...)...)
+	cmd.Stdout, cmd.Stderr = s.log, s.log
+	done := make(chan struct{})
+	if err := spawn(cmd, done); err != nil {
+		return err
+	}
+	s.cmd, s.done = cmd, done
+
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ping(s.Addr())
+		if err == nil && s.running() {
+			return nil
+		}
+		select {
+		case <-done:
+			s.cmd = nil
+			return fmt.Errorf("it ended at once:\n%s", s.log)
+		case <-ctx.Done():
+			s.Stop()
+			return fmt.Errorf("no answer within %v (%w):\n%s", startLimit, err, s.log)
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *RedisServer) running() bool {
+	select {
+	case <-s.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// ping waits for the answer that a server gives once it has loaded its data.
+func ping(addr string) error {
+	conn, err := net.DialTimeout("tcp", addr, time.Second)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
+	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil {
+		return err
+	}
+	// With a password set the server refuses, and so it is there.
+	if line != "+PONG\r\n" && !bytes.HasPrefix([]byte(line), []byte("-NOAUTH")) {
+		return errors.New(line)
+	}
+	return nil
+}
+
+// freePort asks the system for a port that nobody uses now.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// output keeps what a server prints.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}

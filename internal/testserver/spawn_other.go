@@ -1,0 +1,17 @@
+//go:build !linux
+
+package testserver
+
+import "os/exec"
+
+// spawn starts cmd and closes done when it has ended.
+func spawn(cmd *exec.Cmd, done chan<- struct{}) error {
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go func() {
+		_ = cmd.Wait() // that it was killed is no error
+		close(done)
+	}()
+	return nil
+}

@@ -1,0 +1,25 @@
+-- KEYS: clock, sweep of everything, records. ARGV: owner, largest stamp seen, time to live in milliseconds.
+-- Gives every record that exists a new stamp and lifts owner's fences. Creates no record: the store
+-- holds what is read, not what is written.
+local floor = 0
+local records = {}
+for i = 3, #KEYS do
+	local stamp, fences = load(KEYS[i])
+	if stamp then
+		floor = math.max(floor, stamp)
+		records[#records + 1] = {KEYS[i], without(fences, ARGV[1])}
+		records[#records].fresh = stamp == 0
+	end
+end
+local stamp = tick(KEYS[1], KEYS[2], floor, tonumber(ARGV[2]), ARGV[3])
+for i = 1, #records do
+	local key, fences = records[i][1], records[i][2]
+	if not records[i].fresh then
+		store(key, stamp, fences, ARGV[3])
+	elseif #fences == 0 then
+		redis.call('DEL', key)
+	else
+		store(key, 0, fences)
+	end
+end
+return digits(stamp)

@@ -1,0 +1,560 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Errors of a Store.
+var (
+	// ErrDown is returned while the backend does not answer. Reads fail at once until a probe in
+	// the background succeeds.
+	ErrDown = errors.New("alkey: token store is down")
+	// ErrFenced is returned by Get while a commit that changes the argument is under way.
+	ErrFenced = errors.New("alkey: a commit is under way")
+	// ErrClosed is returned after Close.
+	ErrClosed = errors.New("alkey: token store is closed")
+)
+
+// Store is one process's view of one backend: the largest stamp seen, whether the backend is down,
+// the publishes that wait for it, and what open transactions have changed. An application has one
+// Store and gives it to its databases and to the middleware. Safe for concurrent use.
+type Store struct {
+	backend Backend
+	logger  *slog.Logger
+	now     func() time.Time
+	limits  limits
+
+	seen      atomic.Int64 // a Stamp
+	ledger    *Ledger
+	databases atomic.Int64
+
+	outage outage
+}
+
+type limits struct {
+	read, write time.Duration // 0: none
+	waiting     int           // records affected
+	probe       [2]time.Duration
+}
+
+// Option sets up a Store.
+type Option func(*Store)
+
+// WithLogger sets where outages are reported. Default: slog.Default.
+func WithLogger(l *slog.Logger) Option { return func(s *Store) { s.logger = l } }
+
+// WithReadTimeout limits how long a read waits for the backend; the first that waits longer makes
+// all others fail at once until the backend is back. Default 100 ms; none for a backend in this process.
+func WithReadTimeout(d time.Duration) Option { return func(s *Store) { s.limits.read = d } }
+
+// WithWriteTimeout limits how long a fence, a publish or a release waits. Default 500 ms; none for
+// a backend in this process.
+func WithWriteTimeout(d time.Duration) Option { return func(s *Store) { s.limits.write = d } }
+
+// WithMaxWaiting bounds the records that changes kept during an outage may affect. Past it, what
+// waits becomes one change of everything. Default 10,000.
+func WithMaxWaiting(records int) Option { return func(s *Store) { s.limits.waiting = records } }
+
+// New makes a Store over a backend, which Close closes.
+func New(b Backend, opts ...Option) *Store {
+	s := &Store{
+		backend: b,
+		logger:  slog.Default(),
+		now:     time.Now,
+		ledger:  NewLedger(),
+		limits: limits{
+			read:    100 * time.Millisecond,
+			write:   500 * time.Millisecond,
+			waiting: 10_000,
+			probe:   [2]time.Duration{25 * time.Millisecond, time.Second},
+		},
+	}
+	if s.InProcess() {
+		s.limits.read, s.limits.write = 0, 0
+	}
+	for _, o := range opts {
+		o(s)
+	}
+	s.outage.init()
+	return s
+}
+
+// NewMemory makes a Store for one process: nothing is shared with others, and nothing outlives it.
+func NewMemory() *Store { return New(NewMemoryBackend(MemoryOptions{})) }
+
+// InProcess reports whether the Store's backend serves this process only.
+func (s *Store) InProcess() bool {
+	_, ok := s.backend.(*Memory)
+	return ok
+}
+
+// AddDatabase notes that a database was opened over the Store.
+func (s *Store) AddDatabase() { s.databases.Add(1) }
+
+// Databases returns how many databases were opened over the Store.
+func (s *Store) Databases() int { return int(s.databases.Load()) }
+
+// Seen returns the largest stamp that this process has seen of the Store: the watermark of a
+// request that begins now. It does no I/O.
+func (s *Store) Seen() Stamp { return Stamp(s.seen.Load()) }
+
+func (s *Store) see(stamp Stamp) {
+	for {
+		have := s.seen.Load()
+		if int64(stamp) <= have || s.seen.CompareAndSwap(have, int64(stamp)) {
+			return
+		}
+	}
+}
+
+// Ledger returns what transactions that were begun without a scope have changed.
+func (s *Store) Ledger() *Ledger { return s.ledger }
+
+// Token is what a reader sees of one argument.
+type Token struct {
+	Stamp  Stamp // the largest of the argument's records
+	Fenced bool  // a commit that changes the argument is under way: not usable
+}
+
+// Read returns the token of every argument in ids, in order, with one round trip for all. The
+// error wraps ErrDown if the backend does not answer, also while changes of this process wait to
+// be published: no token can be trusted before they are.
+func (s *Store) Read(ctx context.Context, ids []ID) ([]Token, error) {
+	if err := s.outage.readable(); err != nil {
+		return nil, err
+	}
+	records, at := plan(ids)
+	if d := s.limits.read; d > 0 {
+		limited, cancel := context.WithTimeout(ctx, d)
+		defer cancel()
+		snap, err := s.backend.Read(limited, records)
+		return s.tokens(ctx, ids, at, snap, err)
+	}
+	snap, err := s.backend.Read(ctx, records)
+	return s.tokens(ctx, ids, at, snap, err)
+}
+
+func (s *Store) tokens(ctx context.Context, ids []ID, at []int32, snap Snapshot, err error) ([]Token, error) {
+	if err != nil {
+		return nil, s.failed(ctx, err)
+	}
+	tokens := make([]Token, len(ids))
+	everything := snap.States[len(snap.States)-1]
+	seen := snap.Clock
+	for i, id := range ids {
+		t := merge(Token{}, snap.States[i])
+		if id.Row != all {
+			t = merge(t, snap.States[at[i]])
+		}
+		t = merge(t, everything)
+		seen = max(seen, t.Stamp)
+		tokens[i] = t
+	}
+	s.see(seen)
+	return tokens, nil
+}
+
+func merge(t Token, s State) Token {
+	return Token{Stamp: max(t.Stamp, s.Stamp), Fenced: t.Fenced || s.Fenced}
+}
+
+// plan lists the records that the arguments depend on: the arguments themselves, then the sweeps
+// of their tables, then the sweep of everything. at[i] is where the sweep of the table of ids[i] is.
+func plan(ids []ID) (records []ID, at []int32) {
+	records = make([]ID, len(ids), len(ids)+2)
+	copy(records, ids)
+	at = make([]int32, len(ids))
+	for i, id := range ids {
+		if id.Row == all {
+			continue
+		}
+		for j := len(ids); at[i] == 0 && j < len(records); j++ {
+			if records[j].Table == id.Table {
+				at[i] = int32(j)
+			}
+		}
+		if at[i] == 0 {
+			at[i] = int32(len(records))
+			records = append(records, ID{id.Table, sweep})
+		}
+	}
+	return append(records, sweepAll), at
+}
+
+// failed makes of a backend's error what the caller gets, and opens the breaker unless the caller
+// himself gave up.
+func (s *Store) failed(ctx context.Context, err error) error {
+	if errors.Is(err, ErrClosed) {
+		return err
+	}
+	if cause := ctx.Err(); cause != nil {
+		return fmt.Errorf("alkey: token store not read: %w", cause)
+	}
+	s.outage.begin(s, err)
+	return fmt.Errorf("%w: %w", ErrDown, err)
+}
+
+// Fence announces that owner is about to commit changes, with one round trip. Call it again to
+// renew the fence, and to fence more. Whatever it returned, exactly one of Publish, Release and
+// Abandon must follow with the same owner and all its changes. After an error nothing protects the
+// commit: until the call that follows, this Store trusts no token, and other processes can serve
+// what the commit makes stale.
+// The caller's cancellation does not cut it short; the write timeout does.
+func (s *Store) Fence(ctx context.Context, owner Owner, changes *Changes, lease time.Duration) error {
+	if changes.Empty() {
+		return nil
+	}
+	err := s.write(ctx, func(ctx context.Context) error {
+		return s.backend.Fence(ctx, owner, changes.records(), lease)
+	})
+	if err != nil {
+		s.outage.hold(owner)
+	}
+	return err
+}
+
+// Publish gives what changed a new stamp and lifts owner's fences, with one round trip. Call it
+// after COMMIT. If it fails, the changes are kept and published as soon as the backend is back,
+// before this Store trusts any token again; the error says so.
+// The caller's cancellation does not cut it short; the write timeout does.
+func (s *Store) Publish(ctx context.Context, owner Owner, changes *Changes) (Stamp, error) {
+	if changes.Empty() {
+		return s.Seen(), nil
+	}
+	var stamp Stamp
+	err := s.write(ctx, func(ctx context.Context) (err error) {
+		stamp, err = s.backend.Publish(ctx, owner, changes.records())
+		return err
+	})
+	if errors.Is(err, ErrClosed) {
+		return 0, err
+	}
+	if err != nil {
+		s.outage.keep(s, owner, changes)
+		return 0, fmt.Errorf("%w (the change is kept and published when the store is back)", err)
+	}
+	s.outage.settle(owner)
+	s.see(stamp)
+	return stamp, nil
+}
+
+// Release lifts owner's fences and changes no key. Call it after a certain rollback. If it fails,
+// the fences run out with their lease.
+// The caller's cancellation does not cut it short; the write timeout does.
+func (s *Store) Release(ctx context.Context, owner Owner, changes *Changes) error {
+	if changes.Empty() {
+		return nil
+	}
+	err := s.write(ctx, func(ctx context.Context) error {
+		return s.backend.Release(ctx, owner, changes.records())
+	})
+	s.outage.settle(owner)
+	return err
+}
+
+// Abandon leaves owner's fences to run out, after one renewal: nobody knows how its transaction
+// ended. If they cannot be renewed the changes are published when the store is back.
+func (s *Store) Abandon(ctx context.Context, owner Owner, changes *Changes, lease time.Duration) error {
+	if changes.Empty() {
+		return nil
+	}
+	err := s.write(ctx, func(ctx context.Context) error {
+		return s.backend.Fence(ctx, owner, changes.records(), lease)
+	})
+	if err != nil {
+		s.outage.keep(s, owner, changes)
+		return err
+	}
+	s.outage.settle(owner)
+	return nil
+}
+
+// write runs one writing operation within its limits, detached from the caller's cancellation: a
+// commit's fences and publishes must not depend on whether the client is still there.
+func (s *Store) write(ctx context.Context, op func(context.Context) error) error {
+	if err := s.outage.reachable(); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	if d := s.limits.write; d > 0 {
+		limited, cancel := context.WithTimeout(ctx, d)
+		defer cancel()
+		return s.wrote(op(limited))
+	}
+	return s.wrote(op(ctx))
+}
+
+func (s *Store) wrote(err error) error {
+	if err == nil {
+		return nil
+	}
+	return s.failed(context.Background(), err)
+}
+
+// Close publishes what waits, as far as the backend lets it, stops the Store's goroutine and
+// closes the backend. Calling it again does nothing.
+func (s *Store) Close() error {
+	if !s.outage.close(s) {
+		return nil
+	}
+	return s.backend.Close()
+}
+
+// Bump changes args by hand, outside any transaction: models, identifiers, tokens.Table (all rows
+// of the table) or tokens.Global. It returns the new stamp. If the store is down the error wraps
+// ErrDown, and the change is kept and made as soon as the store is back.
+func Bump(ctx context.Context, s *Store, args ...any) (Stamp, error) {
+	changes, err := ParseChanges(args...)
+	if err != nil {
+		return 0, err
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, fmt.Errorf("alkey: nothing was changed: %w", err)
+	}
+	return s.Publish(ctx, "", changes)
+}
+
+// Get reads one argument's token. The error wraps ErrFenced while a commit that changes the
+// argument is under way, and ErrDown if the store does not answer.
+func Get(ctx context.Context, s *Store, arg any) (Stamp, error) {
+	id, err := identify(arg)
+	if err != nil {
+		return 0, err
+	}
+	t, err := s.Read(ctx, []ID{id})
+	if err != nil {
+		return 0, err
+	}
+	if t[0].Fenced {
+		return 0, fmt.Errorf("%w on %s", ErrFenced, id)
+	}
+	return t[0].Stamp, nil
+}
+
+// outage is what a Store does while its backend is down: a breaker that a probe closes, and the
+// publishes that wait.
+type outage struct {
+	state atomic.Int32 // bits below; 0 is the state in which reads are trusted
+
+	mu      sync.Mutex
+	held    map[Owner]struct{} // commits under way that could not be fenced
+	waiting []waiting
+	size    int  // records that waiting affects
+	running bool // the probing goroutine
+	ctx     context.Context
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+}
+
+const (
+	down      = 1 << iota // the backend does not answer
+	untrusted             // commits are held or publishes wait
+	closed
+)
+
+type waiting struct {
+	owner   Owner
+	changes *Changes
+}
+
+func (o *outage) init() {
+	o.held = make(map[Owner]struct{})
+	o.ctx, o.stop = context.WithCancel(context.Background())
+}
+
+func (o *outage) readable() error {
+	switch state := o.state.Load(); {
+	case state == 0:
+		return nil
+	case state&closed != 0:
+		return ErrClosed
+	default:
+		return ErrDown
+	}
+}
+
+func (o *outage) reachable() error {
+	switch state := o.state.Load(); {
+	case state&closed != 0:
+		return ErrClosed
+	case state&down != 0:
+		return ErrDown
+	default:
+		return nil
+	}
+}
+
+// set needs o.mu.
+func (o *outage) set(bit int32, on bool) {
+	if on {
+		o.state.Or(bit)
+	} else {
+		o.state.And(^bit)
+	}
+}
+
+func (o *outage) begin(s *Store, cause error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.state.Load()&(down|closed) == 0 {
+		o.set(down, true)
+		s.logger.Warn("alkey: the token store does not answer: requests go uncached, commits are published when it is back", "error", cause)
+	}
+	o.run(s)
+}
+
+// hold keeps tokens from being trusted until owner's commit has ended.
+func (o *outage) hold(owner Owner) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.held[owner] = struct{}{}
+	o.set(untrusted, true)
+}
+
+// settle notes that owner's commit has ended and nothing of it waits.
+func (o *outage) settle(owner Owner) {
+	if o.state.Load()&untrusted == 0 {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.held, owner)
+	o.set(untrusted, len(o.held)+len(o.waiting) > 0)
+}
+
+// keep makes changes wait.
+func (o *outage) keep(s *Store, owner Owner, changes *Changes) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.held, owner)
+	if o.size+changes.size() > s.limits.waiting {
+		// The owners' fences are left to their leases.
+		owner, changes = "", NewChanges(Global)
+		o.waiting, o.size = nil, 0
+	}
+	o.waiting = append(o.waiting, waiting{owner, changes})
+	o.size += changes.size()
+	o.set(untrusted, true)
+	o.run(s)
+}
+
+// run starts the goroutine that ends the outage. It needs o.mu.
+func (o *outage) run(s *Store) {
+	if o.running || o.ctx.Err() != nil {
+		return
+	}
+	o.running = true
+	o.done.Go(func() { o.recover(s) })
+}
+
+// recover probes the backend and publishes what waits, until nothing is left to do.
+func (o *outage) recover(s *Store) {
+	pause := s.limits.probe[0]
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for published := 0; ; {
+		select {
+		case <-o.ctx.Done():
+			return
+		case <-timer.C:
+		}
+		n, err := o.flush(o.ctx, s)
+		published += n
+		if err == nil && o.over(s, published) {
+			return
+		}
+		pause = min(2*pause, s.limits.probe[1])
+		timer.Reset(pause)
+	}
+}
+
+// flush publishes what waits, or probes the backend where nothing does.
+func (o *outage) flush(ctx context.Context, s *Store) (published int, err error) {
+	limit := s.limits.write
+	if limit == 0 {
+		limit = time.Second
+	}
+	for {
+		o.mu.Lock()
+		if len(o.waiting) == 0 {
+			o.mu.Unlock()
+			ctx, cancel := context.WithTimeout(ctx, limit)
+			defer cancel()
+			snap, err := s.backend.Read(ctx, []ID{sweepAll})
+			if err == nil {
+				s.see(snap.Clock)
+			}
+			return published, err
+		}
+		next := o.waiting[0]
+		o.mu.Unlock()
+
+		limited, cancel := context.WithTimeout(ctx, limit)
+		stamp, err := s.backend.Publish(limited, next.owner, next.changes.records())
+		cancel()
+		if err != nil {
+			return published, err
+		}
+		s.see(stamp)
+		published++
+
+		o.mu.Lock()
+		// What waits may have been replaced by a change of everything meanwhile.
+		if len(o.waiting) > 0 && o.waiting[0].changes == next.changes {
+			o.waiting = o.waiting[1:]
+			o.size -= next.changes.size()
+		}
+		o.mu.Unlock()
+	}
+}
+
+// over closes the breaker after a flush that succeeded. It is false while something is left for
+// the goroutine to do.
+func (o *outage) over(s *Store, published int) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.state.Load()&down != 0 {
+		o.set(down, false)
+		s.logger.Info("alkey: the token store is back", "published", published)
+	}
+	o.set(untrusted, len(o.held)+len(o.waiting) > 0)
+	if len(o.waiting) > 0 {
+		return false
+	}
+	// Held commits end in keep or settle, which see to the rest.
+	o.running = false
+	return true
+}
+
+// close stops the goroutine and makes a last attempt. It is false if the Store was closed before.
+func (o *outage) close(s *Store) bool {
+	o.mu.Lock()
+	if o.state.Load()&closed != 0 {
+		o.mu.Unlock()
+		return false
+	}
+	o.set(closed, true)
+	o.stop()
+	o.mu.Unlock()
+	o.done.Wait()
+
+	o.mu.Lock()
+	left := len(o.waiting)
+	o.mu.Unlock()
+	if left == 0 {
+		return true
+	}
+	if _, err := o.flush(context.Background(), s); err != nil {
+		o.mu.Lock()
+		left = len(o.waiting)
+		o.mu.Unlock()
+		s.logger.Error("alkey: the token store was closed with changes that could not be published: other processes may serve what they made stale", "transactions", left, "error", err)
+	}
+	return true
+}

@@ -1,0 +1,414 @@
+package txscope
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/alkey-go/alkey/tokens"
+)
+
+// transaction is one database transaction, or one statement outside of any, under the commit
+// protocol that package tokens describes: fence, COMMIT, publish. The connection that runs it calls
+// its methods one at a time; only add, afterwards and join may be called from elsewhere.
+type transaction struct {
+	db       *database
+	ctx      context.Context // of BEGIN: its values and its scope
+	explicit atomic.Bool     // has a BEGIN
+	began    tokens.Stamp    // the largest stamp seen before BEGIN
+	writes   *tokens.Writes
+
+	// Savepoints, for as long as their text was followed.
+	bySavepoint bool     // the first of them began the transaction, and releasing it commits
+	savepoints  []string // oldest first
+	lost        bool     // what was done to them is not known: nothing is forgotten any more
+
+	owner    tokens.Owner
+	fenced   *tokens.Changes // what the store was told to fence; nil before the first fence
+	fencedAt time.Time       // just before the newest fence was sent
+	refused  bool            // the store took no fence
+	more     atomic.Bool     // something was changed after the newest fence
+
+	mu     sync.Mutex
+	phase  phase
+	ended  chan struct{} // made by the first who waits; closed when the phase is no longer committing
+	scopes []*Scope
+	after  []afterCommit
+}
+
+type phase int
+
+const (
+	running phase = iota
+	committing
+	over
+)
+
+type afterCommit struct {
+	ctx context.Context
+	fn  func(context.Context)
+}
+
+// ErrFence is returned by a commit that Strict refused, because the token store did not take its
+// fence. The transaction was rolled back; it can be tried again.
+var ErrFence = errors.New("alkey: commit refused: the token store took no fence")
+
+// renewEvery is how often the fence is renewed while COMMIT runs.
+const renewEvery = time.Second
+
+// begin enters a transaction; call it before BEGIN is sent.
+func (db *database) begin(ctx context.Context, explicit bool) *transaction {
+	t := &transaction{db: db, ctx: ctx, began: db.store.Seen()}
+	t.explicit.Store(explicit)
+	if s, ok := scopeOf(ctx, db.store); ok {
+		t.writes = s.ledger.Begin()
+		t.scopes = []*Scope{s}
+		s.enter(t)
+	} else {
+		t.writes = db.store.Ledger().Begin()
+	}
+	return t
+}
+
+// join ties the transaction to the scope of a query in it, if that is another than it began with.
+func (t *transaction) join(ctx context.Context) {
+	s, ok := scopeOf(ctx, t.db.store)
+	if !ok {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, have := range t.scopes {
+		if have == s {
+			return
+		}
+	}
+	if t.phase == over {
+		return
+	}
+	s.lower(t.began)
+	s.ledger.Join(t.writes)
+	t.scopes = append(t.scopes, s)
+	s.enter(t)
+}
+
+// change notes what the capture has seen.
+func (t *transaction) change(id tokens.ID) {
+	t.more.Store(true)
+	t.writes.Add(id)
+}
+
+// incomplete notes that the capture, or what follows the savepoints, has lost sight.
+func (t *transaction) incomplete() {
+	t.lost = true
+	t.writes.Incomplete()
+}
+
+func (t *transaction) savepoint(name string) {
+	if t.lost {
+		return
+	}
+	t.savepoints = append(t.savepoints, name)
+	t.writes.Savepoint(name)
+}
+
+func (t *transaction) releaseSavepoint(name string) {
+	if t.lost {
+		return
+	}
+	if !t.writes.ReleaseSavepoint(name) {
+		t.incomplete()
+		return
+	}
+	for i := len(t.savepoints) - 1; i >= 0; i-- {
+		if equalName(t.savepoints[i], name) {
+			t.savepoints = t.savepoints[:i]
+			return
+		}
+	}
+}
+
+func (t *transaction) rollbackTo(name string) {
+	if t.lost {
+		t.writes.Incomplete()
+		return
+	}
+	if !t.writes.RollbackTo(name) {
+		t.incomplete()
+		return
+	}
+	for i := len(t.savepoints) - 1; i >= 0; i-- {
+		if equalName(t.savepoints[i], name) {
+			t.savepoints = t.savepoints[:i+1]
+			return
+		}
+	}
+}
+
+// outermost reports whether releasing the savepoint commits the transaction.
+func (t *transaction) outermost(name string) bool {
+	if t.lost || !t.bySavepoint || len(t.savepoints) == 0 || !equalName(t.savepoints[0], name) {
+		return false
+	}
+	for _, inner := range t.savepoints[1:] {
+		if equalName(inner, name) {
+			return false
+		}
+	}
+	return true
+}
+
+// add marks more as changed. A commit under way is waited for; if the transaction is over then, or
+// was already, it is false.
+func (t *transaction) add(ctx context.Context, changes *tokens.Changes) (bool, error) {
+	for {
+		t.mu.Lock()
+		switch t.phase {
+		case running:
+			for _, id := range changes.IDs() {
+				t.change(id)
+			}
+			t.mu.Unlock()
+			return true, nil
+		case over:
+			t.mu.Unlock()
+			return false, nil
+		}
+		if t.ended == nil {
+			t.ended = make(chan struct{})
+		}
+		ended := t.ended
+		t.mu.Unlock()
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return false, fmt.Errorf("alkey: nothing was marked as changed: %w", ctx.Err())
+		}
+	}
+}
+
+func (t *transaction) afterwards(ctx context.Context, fn func(context.Context)) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.phase == over {
+		return false
+	}
+	t.after = append(t.after, afterCommit{ctx, fn})
+	return true
+}
+
+// fence announces the commit to the store, last thing before it is sent. Nothing is sent for a
+// transaction that has changed nothing. The error wraps ErrFence and comes with Strict only: the
+// caller must then roll back and call end. Call it again whenever time may have passed or more has
+// changed since.
+func (t *transaction) fence() error {
+	t.mu.Lock()
+	t.phase = committing
+	t.mu.Unlock()
+	if t.fenced == nil && !t.writes.Dirty() {
+		return nil
+	}
+	changes := t.total()
+	t.more.Store(false)
+	if changes.Empty() {
+		return nil
+	}
+	if t.owner == "" {
+		t.owner = tokens.NewOwner()
+	}
+	t.fenced = changes
+	for {
+		t.fencedAt = time.Now()
+		err := t.db.store.Fence(t.ctx, t.owner, changes, t.db.lease)
+		t.refused = err != nil
+		if t.refused {
+			if t.db.strict {
+				return fmt.Errorf("%w: %w", ErrFence, err)
+			}
+			return nil
+		}
+		if t.fresh() {
+			return nil
+		}
+	}
+}
+
+// fresh reports whether COMMIT may be sent under the fence: a process that was paused must fence
+// again. Time is judged by the monotonic clock.
+func (t *transaction) fresh() bool {
+	return t.fenced == nil || t.refused || time.Since(t.fencedAt) <= t.db.lease/2
+}
+
+// covered reports whether everything that has changed is under a fresh fence.
+func (t *transaction) covered() bool { return !t.more.Load() && t.fresh() }
+
+// renewal renews a fence until it is stopped. It has a goroutine only while it renews.
+type renewal struct {
+	mu      sync.Mutex
+	stopped bool
+	timer   *time.Timer
+}
+
+// renewing renews the fence from now on, until the renewal is stopped. It is nil, which can be
+// stopped too, where there is no fence.
+func (t *transaction) renewing() *renewal {
+	if t.fenced == nil {
+		return nil
+	}
+	var (
+		r      = new(renewal)
+		every  = min(renewEvery, t.db.lease/4)
+		fenced = t.fenced // t's fields belong to the connection
+	)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.timer = time.AfterFunc(every, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.stopped {
+			return
+		}
+		// An error leaves the older fence; if the store is down, it distrusts itself.
+		_ = t.db.store.Fence(t.ctx, t.owner, fenced, t.db.lease)
+		r.timer.Reset(every)
+	})
+	return r
+}
+
+// stop ends the renewal. One that is being sent is waited for: it must not arrive after what lifts
+// the fence.
+func (r *renewal) stop() {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	r.stopped = true
+	r.timer.Stop()
+	r.mu.Unlock()
+}
+
+// commit runs send, which sends COMMIT, under the protocol. judge tells what an error of send, or
+// of rollback, means. With Strict and a store that takes no fence, COMMIT is not sent: rollback is
+// called, and the error wraps ErrFence. open is true if the transaction goes on all the same, as
+// when the database is busy.
+func (t *transaction) commit(send, rollback func() error, judge func(error) Verdict) (open bool, err error) {
+	if err := t.fence(); err != nil {
+		verdict := RolledBack
+		if rerr := rollback(); rerr != nil {
+			verdict = judge(rerr)
+			err = errors.Join(err, rerr)
+		}
+		return t.conclude(verdict), err
+	}
+	renewal := t.renewing()
+	err = send()
+	renewal.stop()
+	if err != nil {
+		return t.conclude(judge(err)), err
+	}
+	return t.conclude(Committed), nil
+}
+
+// conclude ends the transaction by the verdict, or lets it go on.
+func (t *transaction) conclude(v Verdict) (open bool) {
+	if v == Open {
+		t.reopen()
+		return true
+	}
+	t.end(v.outcome())
+	return false
+}
+
+// reopen lets a transaction go on whose COMMIT has not ended it. Its fences stay: they are released
+// or renewed when it ends, and lapse if that takes long, without harm: it fences again first.
+func (t *transaction) reopen() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.phase != committing {
+		return
+	}
+	t.phase = running
+	if t.ended != nil {
+		close(t.ended)
+		t.ended = nil
+	}
+}
+
+// end tells the store how the transaction ended, then those who must know: the scopes whose memos
+// are out of date, the ledgers, and OnCommit's functions. Calling it again does nothing.
+func (t *transaction) end(outcome tokens.Outcome) {
+	t.mu.Lock()
+	if t.phase == over {
+		t.mu.Unlock()
+		return
+	}
+	// What is marked from here on waits for the end, and is published by itself.
+	t.phase = committing
+	scopes := t.scopes
+	t.mu.Unlock()
+
+	switch {
+	case outcome == tokens.Committed:
+		// What was changed and never fenced is published all the same: late is better than never.
+		if changes := t.total(); !changes.Empty() {
+			// An error means that the store keeps the changes and publishes them itself.
+			_, _ = t.db.store.Publish(t.ctx, t.owner, changes)
+			for _, s := range scopes {
+				s.changed(changes)
+			}
+		}
+	case outcome == tokens.RolledBack:
+		if t.fenced != nil {
+			// An error leaves the fences to their lease.
+			_ = t.db.store.Release(t.ctx, t.owner, t.fenced)
+		}
+	default:
+		if changes := t.total(); !changes.Empty() {
+			if t.owner == "" {
+				t.owner = tokens.NewOwner()
+			}
+			_ = t.db.store.Abandon(t.ctx, t.owner, changes, t.db.lease)
+			for _, s := range scopes {
+				s.changed(changes)
+			}
+		}
+	}
+	t.writes.End(outcome)
+
+	t.mu.Lock()
+	t.phase = over
+	after := t.after
+	t.after = nil
+	scopes = t.scopes
+	if t.ended != nil {
+		close(t.ended)
+	}
+	t.mu.Unlock()
+	for _, s := range scopes {
+		s.leave(t)
+	}
+	if outcome != tokens.Committed {
+		return
+	}
+	for _, a := range after {
+		callDetached(a.ctx, a.fn)
+	}
+}
+
+// total is all that the transaction has changed and fenced.
+func (t *transaction) total() *tokens.Changes {
+	if !t.more.Load() {
+		if t.fenced != nil {
+			return t.fenced
+		}
+		return new(tokens.Changes)
+	}
+	changes := t.writes.Changes()
+	if t.fenced != nil {
+		changes.Merge(t.fenced)
+	}
+	return changes
+}
