@@ -35,7 +35,10 @@ func ParseChanges(args ...any) (*Changes, error) {
 	}
 	c := new(Changes)
 	for _, s := range segments {
-		if s.ID.IsZero() && !s.isCount() {
+		if s.isCount() {
+			continue
+		}
+		if s.ID.IsZero() {
 			return nil, fmt.Errorf("%w: %q names nothing that can change; pass a model, tokens.Row, tokens.Table or an identifier's text", ErrMalformed, s.Text)
 		}
 		c.Add(s.ID)

@@ -96,6 +96,7 @@ const (
 	exFence
 	exPublish
 	exRelease
+	exSpent // it has arrived
 )
 
 type exValue struct {
@@ -277,10 +278,11 @@ func (a *exActor) encode(b []byte) []byte {
 	if a.phase != exIdle {
 		b = append(b, byte(a.w), byte(a.tok), bit(a.storable, 0)|a.has<<1, a.val[0]|a.val[1]<<4, a.com[0]|a.com[1]<<4, a.lost|a.plost<<4)
 	}
+	b = append(b, a.depth)
 	if a.depth > 0 {
-		b = append(b, a.depth, a.layers[0]|a.layers[1]<<4, a.captured[0]|a.captured[1]<<4)
+		b = append(b, a.layers[0]|a.layers[1]<<4, a.captured[0]|a.captured[1]<<4)
 	}
-	return append(b, a.depth)
+	return b
 }
 
 // decode reads what encode wrote. Ranks serve as stamps.
@@ -306,13 +308,12 @@ func (s *exState) decode(sc *exScenario, code string) {
 			a.lost, a.plost = code[5]&15, code[5]>>4
 			code = code[6:]
 		}
-		if code[0] > 0 {
-			a.depth = code[0]
-			a.layers = [2]uint8{code[1] & 15, code[1] >> 4}
-			a.captured = [2]uint8{code[2] & 15, code[2] >> 4}
-			code = code[3:]
+		a.depth, code = code[0], code[1:]
+		if a.depth > 0 {
+			a.layers = [2]uint8{code[0] & 15, code[0] >> 4}
+			a.captured = [2]uint8{code[1] & 15, code[1] >> 4}
+			code = code[2:]
 		}
-		code = code[1:]
 	}
 	if sc.late > 0 {
 		for i := range s.late {

@@ -2,6 +2,7 @@ package tokens
 
 import (
 	"database/sql"
+	"database/sql/driver"
 	"encoding/json"
 	"errors"
 	"math"
@@ -20,18 +21,20 @@ type (
 	namedString string
 	loudInt     int // its method is not what a database holds
 	label       struct{ s string }
-	failing     struct{ s string }
+	failing     struct{}
 )
 
 func (loudInt) String() string               { return "loud" }
 func (l label) String() string               { return "label " + l.s }
 func (failing) MarshalText() ([]byte, error) { return nil, errFailing }
-func (failing) Value() (any, error)          { return nil, errFailing }
-func pointer[T any](v T) *T                  { return &v }
-func sameID(t *testing.T, what string, a, b ID) {
+func (failing) Value() (driver.Value, error) { return nil, errFailing }
+
+func pointer[T any](v T) *T { return &v }
+
+func sameID(t *testing.T, what string, got, want ID) {
 	t.Helper()
-	if a != b {
-		t.Errorf("%s: got %s, want %s", what, a, b)
+	if got != want {
+		t.Errorf("%s: got %s, want %s", what, got, want)
 	}
 }
 

@@ -8,16 +8,18 @@ import (
 
 // Ledger knows what open transactions have changed and what ended transactions took back, so that
 // nobody stores what he may have read of it. A request's scope has one for its own transactions,
-// and the Store has one for the transactions that were begun without a scope. Make one with
-// NewLedger. Safe for concurrent use.
+// and the Store has one for the transactions that were begun without a scope. The zero value is
+// empty and ready to use. Safe for concurrent use.
 type Ledger struct {
 	mu   sync.Mutex
 	open map[*Writes]struct{}
 
 	written atomic.Int32 // open transactions that have written
 	// The last link of a list that is followed forwards only: a View holds the link that was last
-	// when it was made, so the garbage collector frees what no View can still see.
-	last atomic.Pointer[undone]
+	// when it was made, so the garbage collector frees what no View can still see. Nil while there
+	// is none but first.
+	last  atomic.Pointer[undone]
+	first undone
 }
 
 // undone is something that was changed and taken back: rolled back, or of unknown outcome.
@@ -26,21 +28,28 @@ type undone struct {
 	next    *undone
 }
 
-// NewLedger makes an empty ledger.
-func NewLedger() *Ledger {
-	l := &Ledger{open: make(map[*Writes]struct{})}
-	l.last.Store(new(undone))
-	return l
+func (l *Ledger) tail() *undone {
+	if last := l.last.Load(); last != nil {
+		return last
+	}
+	return &l.first
 }
 
 // Begin enters a transaction that has written nothing so far.
 func (l *Ledger) Begin() *Writes {
 	w := &Writes{layers: make([]layer, 1, 2)}
 	w.ledgers = append(w.first[:0], l)
-	l.mu.Lock()
-	l.open[w] = struct{}{}
-	l.mu.Unlock()
+	l.enter(w)
 	return w
+}
+
+func (l *Ledger) enter(w *Writes) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open == nil {
+		l.open = make(map[*Writes]struct{})
+	}
+	l.open[w] = struct{}{}
 }
 
 // take notes that changes were made and taken back.
@@ -50,7 +59,7 @@ func (l *Ledger) take(changes *Changes) {
 	}
 	n := &undone{changes: changes}
 	l.mu.Lock()
-	l.last.Load().next = n
+	l.tail().next = n
 	l.last.Store(n)
 	l.mu.Unlock()
 }
@@ -108,9 +117,7 @@ func (l *Ledger) Join(w *Writes) {
 		}
 	}
 	w.ledgers = append(w.ledgers, l)
-	l.mu.Lock()
-	l.open[w] = struct{}{}
-	l.mu.Unlock()
+	l.enter(w)
 	if w.dirty {
 		l.written.Add(1)
 	}
@@ -280,7 +287,7 @@ type View struct {
 
 // View makes a view that begins now.
 func (l *Ledger) View() *View {
-	v := &View{ledger: l, at: l.last.Load()}
+	v := &View{ledger: l, at: l.tail()}
 	v.clean.Store(v.at)
 	return v
 }
@@ -310,12 +317,12 @@ func (v *View) Changed(id ID) bool {
 // Lost reports whether something that a value made from id depends on was changed and taken back
 // since the view was made.
 func (v *View) Lost(id ID) bool {
-	if v.clean.Load() == v.ledger.last.Load() {
+	if v.clean.Load() == v.ledger.tail() {
 		return false
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	last := v.ledger.last.Load()
+	last := v.ledger.tail()
 	for v.at != last {
 		v.ledger.mu.Lock()
 		v.at = v.at.next

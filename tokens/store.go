@@ -31,7 +31,7 @@ type Store struct {
 	limits  limits
 
 	seen      atomic.Int64 // a Stamp
-	ledger    *Ledger
+	ledger    Ledger
 	databases atomic.Int64
 
 	outage outage
@@ -67,7 +67,6 @@ func New(b Backend, opts ...Option) *Store {
 		backend: b,
 		logger:  slog.Default(),
 		now:     time.Now,
-		ledger:  NewLedger(),
 		limits: limits{
 			read:    100 * time.Millisecond,
 			write:   500 * time.Millisecond,
@@ -114,7 +113,7 @@ func (s *Store) see(stamp Stamp) {
 }
 
 // Ledger returns what transactions that were begun without a scope have changed.
-func (s *Store) Ledger() *Ledger { return s.ledger }
+func (s *Store) Ledger() *Ledger { return &s.ledger }
 
 // Token is what a reader sees of one argument.
 type Token struct {
@@ -213,7 +212,7 @@ func (s *Store) Fence(ctx context.Context, owner Owner, changes *Changes, lease 
 	err := s.write(ctx, func(ctx context.Context) error {
 		return s.backend.Fence(ctx, owner, changes.records(), lease)
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrClosed) {
 		s.outage.hold(owner)
 	}
 	return err
@@ -236,7 +235,7 @@ func (s *Store) Publish(ctx context.Context, owner Owner, changes *Changes) (Sta
 		return 0, err
 	}
 	if err != nil {
-		s.outage.keep(s, owner, changes)
+		s.outage.keep(s, waiting{owner: owner, changes: changes})
 		return 0, fmt.Errorf("%w (the change is kept and published when the store is back)", err)
 	}
 	s.outage.settle(owner)
@@ -259,7 +258,8 @@ func (s *Store) Release(ctx context.Context, owner Owner, changes *Changes) erro
 }
 
 // Abandon leaves owner's fences to run out, after one renewal: nobody knows how its transaction
-// ended. If they cannot be renewed the changes are published when the store is back.
+// ended, and it may still commit. If they cannot be renewed they are when the store is back, before
+// this Store trusts any token again.
 func (s *Store) Abandon(ctx context.Context, owner Owner, changes *Changes, lease time.Duration) error {
 	if changes.Empty() {
 		return nil
@@ -267,8 +267,11 @@ func (s *Store) Abandon(ctx context.Context, owner Owner, changes *Changes, leas
 	err := s.write(ctx, func(ctx context.Context) error {
 		return s.backend.Fence(ctx, owner, changes.records(), lease)
 	})
+	if errors.Is(err, ErrClosed) {
+		return err
+	}
 	if err != nil {
-		s.outage.keep(s, owner, changes)
+		s.outage.keep(s, waiting{owner, changes, lease})
 		return err
 	}
 	s.outage.settle(owner)
@@ -358,9 +361,11 @@ const (
 	closed
 )
 
+// waiting is what the store has still to be told of one transaction.
 type waiting struct {
 	owner   Owner
 	changes *Changes
+	lease   time.Duration // if the outcome is unknown: to be fenced; 0: to be published
 }
 
 func (o *outage) init() {
@@ -429,17 +434,22 @@ func (o *outage) settle(owner Owner) {
 }
 
 // keep makes changes wait.
-func (o *outage) keep(s *Store, owner Owner, changes *Changes) {
+func (o *outage) keep(s *Store, w waiting) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	delete(o.held, owner)
-	if o.size+changes.size() > s.limits.waiting {
-		// The owners' fences are left to their leases.
-		owner, changes = "", NewChanges(Global)
-		o.waiting, o.size = nil, 0
+	delete(o.held, w.owner)
+	if o.size+w.changes.size() > s.limits.waiting {
+		// One change of everything stands for all. A fence that runs out gives a new stamp too; the
+		// owners' own are left to their leases.
+		everything := waiting{owner: NewOwner(), changes: NewChanges(Global), lease: w.lease}
+		for _, other := range o.waiting {
+			everything.lease = max(everything.lease, other.lease)
+		}
+		w, o.waiting, o.size = everything, nil, 0
 	}
-	o.waiting = append(o.waiting, waiting{owner, changes})
-	o.size += changes.size()
+	w.changes = w.changes.Clone() // the caller may go on with his
+	o.waiting = append(o.waiting, w)
+	o.size += w.changes.size()
 	o.set(untrusted, true)
 	o.run(s)
 }
@@ -496,7 +506,13 @@ func (o *outage) flush(ctx context.Context, s *Store) (published int, err error)
 		o.mu.Unlock()
 
 		limited, cancel := context.WithTimeout(ctx, limit)
-		stamp, err := s.backend.Publish(limited, next.owner, next.changes.records())
+		var stamp Stamp
+		var err error
+		if next.lease > 0 {
+			err = s.backend.Fence(limited, next.owner, next.changes.records(), next.lease)
+		} else {
+			stamp, err = s.backend.Publish(limited, next.owner, next.changes.records())
+		}
 		cancel()
 		if err != nil {
 			return published, err

@@ -1,7 +1,13 @@
 package txscope
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/alkey-go/alkey/tokens"
@@ -16,10 +22,24 @@ type database struct {
 	lease  time.Duration
 	strict bool
 	logger *slog.Logger
+
+	warned    sync.Map    // messages that were logged
+	scopeless atomic.Bool // a request without a scope was logged
 }
 
+// ErrOption is returned by Open and Wrap for an option that makes no sense.
+var ErrOption = errors.New("alkey: invalid option")
+
+// The default lease and the shortest one. A fence is renewed every quarter of a short lease, and
+// COMMIT is sent in the first half: less than a second leaves too little for a slow round trip.
+const (
+	defaultLease = 30 * time.Second
+	minLease     = time.Second
+)
+
 // Lease sets how long a fence lasts whose transaction died: until then what it was about to change
-// is read past the cache. A COMMIT must not take longer. Default 30 s.
+// is read past the cache. A COMMIT during which the process is paused must not take longer. At
+// least 1 s; default 30 s.
 func Lease(d time.Duration) Option { return func(db *database) { db.lease = d } }
 
 // Strict refuses a commit that cannot be fenced because the token store is down: the transaction
@@ -27,5 +47,44 @@ func Lease(d time.Duration) Option { return func(db *database) { db.lease = d } 
 // soon as the store is back.
 func Strict() Option { return func(db *database) { db.strict = true } }
 
-// WithLogger sets where the database's warnings go. Default: slog.Default.
+// WithLogger sets where the database's warnings go. Default, and for nil: slog.Default.
 func WithLogger(l *slog.Logger) Option { return func(db *database) { db.logger = l } }
+
+func newDatabase(store *tokens.Store, opts []Option) (*database, error) {
+	if store == nil {
+		return nil, fmt.Errorf("%w: the token store is nil; make one with tokens.FromEnv, tokens.NewRedis or tokens.NewMemory", ErrOption)
+	}
+	db := &database{store: store, lease: defaultLease}
+	for _, o := range opts {
+		if o != nil {
+			o(db)
+		}
+	}
+	if db.lease < minLease {
+		return nil, fmt.Errorf("%w: Lease(%s): at least %s", ErrOption, db.lease, minLease)
+	}
+	if db.logger == nil {
+		db.logger = slog.Default()
+	}
+	return db, nil
+}
+
+// warn logs a message once.
+func (db *database) warn(message string, err error) {
+	if _, again := db.warned.LoadOrStore(message, struct{}{}); again {
+		return
+	}
+	db.logger.Warn("alkey: "+message, "error", err)
+}
+
+// watch logs, once, a query on behalf of an HTTP request that has no scope of the store: its
+// transactions are not tied to what it reads.
+func (db *database) watch(ctx context.Context) {
+	if db.scopeless.Load() || ctx.Value(http.ServerContextKey) == nil {
+		return
+	}
+	if _, ok := scopeOf(ctx, db.store); ok || db.scopeless.Swap(true) {
+		return
+	}
+	db.logger.Warn("alkey: a query of an HTTP request without a scope of this token store: put the middleware first in the chain, and give it and the database the same store")
+}

@@ -41,7 +41,7 @@ type (
 func OpenScope(ctx context.Context, store *tokens.Store) (context.Context, *Scope) {
 	s, ok := scopeOf(ctx, store)
 	if !ok {
-		ledger := tokens.NewLedger()
+		ledger := new(tokens.Ledger)
 		s = &Scope{store: store, ledger: ledger, own: ledger.View(), shared: store.Ledger().View()}
 		s.watermark.Store(int64(store.Seen()))
 		ctx = context.WithValue(ctx, storeKey{store}, s)

@@ -314,7 +314,7 @@ func (t *transaction) commit(send, rollback func() error, judge func(error) Verd
 
 // conclude ends the transaction by the verdict, or lets it go on.
 func (t *transaction) conclude(v Verdict) (open bool) {
-	if v == Open {
+	if v == Ongoing {
 		t.reopen()
 		return true
 	}

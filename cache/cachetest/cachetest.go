@@ -1,0 +1,253 @@
+// Package cachetest holds implementations of cache.Store to their contract.
+package cachetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alkey-go/alkey/cache"
+)
+
+// Options is what Run needs to know of a store.
+type Options struct {
+	// New makes an empty store that has room for at least 1 MB. Run closes it.
+	New func(t *testing.T) cache.Store
+	// Advance lets time pass on the clock by which the store's values expire. Leave it nil if that
+	// is the real one.
+	Advance func(time.Duration)
+}
+
+// Run runs the suite.
+func Run(t *testing.T, opts Options) {
+	t.Helper()
+	for _, c := range []struct {
+		name string
+		run  func(*testing.T, cache.Store, Options)
+	}{
+		{"a miss is nil", miss},
+		{"what was set is got", roundTrip},
+		{"an empty value is no miss", empty},
+		{"many keys keep their order", order},
+		{"no keys", noKeys},
+		{"set replaces", replaces},
+		{"keys and values are any bytes", anyBytes},
+		{"ttl", ttl},
+		{"a new ttl replaces the old", replacedTTL},
+		{"the keys are the caller's", callersKeys},
+		{"a context that has ended", ended},
+		{"concurrent use", concurrent},
+		{"closed", closed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := opts.New(t)
+			defer func() {
+				if err := s.Close(); err != nil {
+					t.Errorf("Close: %v", err)
+				}
+			}()
+			c.run(t, s, opts)
+		})
+	}
+}
+
+func miss(t *testing.T, s cache.Store, _ Options) {
+	expect(t, s, "never set", nil)
+}
+
+func roundTrip(t *testing.T, s cache.Store, _ Options) {
+	set(t, s, "a", []byte("value"), 0)
+	expect(t, s, "a", []byte("value"))
+	expect(t, s, "a", []byte("value"))
+	expect(t, s, "A", nil)
+}
+
+func empty(t *testing.T, s cache.Store, _ Options) {
+	set(t, s, "empty", []byte{}, 0)
+	expect(t, s, "empty", []byte{})
+	set(t, s, "nil", nil, 0)
+	expect(t, s, "nil", []byte{})
+}
+
+func order(t *testing.T, s cache.Store, _ Options) {
+	set(t, s, "a", []byte("1"), 0)
+	set(t, s, "b", []byte("2"), 0)
+	got, err := s.Get(t.Context(), []string{"b", "none", "a", "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := [][]byte{[]byte("2"), nil, []byte("1"), []byte("2")}
+	if len(got) != len(want) {
+		t.Fatalf("got %d values for %d keys", len(got), len(want))
+	}
+	for i := range want {
+		if !same(got[i], want[i]) {
+			t.Errorf("value %d is %q, want %q", i, got[i], want[i])
+		}
+	}
+}
+
+func noKeys(t *testing.T, s cache.Store, _ Options) {
+	if got, err := s.Get(t.Context(), nil); err != nil || len(got) != 0 {
+		t.Errorf("Get of no keys: %q, %v", got, err)
+	}
+}
+
+func replaces(t *testing.T, s cache.Store, _ Options) {
+	for i := range 100 {
+		v := []byte(strings.Repeat("x", i))
+		set(t, s, "a", v, 0)
+		expect(t, s, "a", v)
+	}
+}
+
+func anyBytes(t *testing.T, s cache.Store, _ Options) {
+	var every [256]byte
+	for i := range every {
+		every[i] = byte(i)
+	}
+	big := bytes.Repeat(every[:], 1024)
+	for _, key := range []string{"alkey:users#1/page", "€ \r\n\x00", string(every[:]), strings.Repeat("k", 512)} {
+		set(t, s, key, big, 0)
+		expect(t, s, key, big)
+	}
+}
+
+func ttl(t *testing.T, s cache.Store, o Options) {
+	set(t, s, "none", []byte("1"), 0)
+	set(t, s, "long", []byte("2"), time.Hour)
+	set(t, s, "short", []byte("3"), short)
+	o.expires(t, s, "short")
+	expect(t, s, "long", []byte("2"))
+	expect(t, s, "none", []byte("1"))
+}
+
+func replacedTTL(t *testing.T, s cache.Store, o Options) {
+	set(t, s, "a", []byte("1"), short)
+	set(t, s, "a", []byte("2"), time.Hour)
+	set(t, s, "b", []byte("1"), time.Hour)
+	set(t, s, "b", []byte("2"), short)
+	o.expires(t, s, "b")
+	expect(t, s, "a", []byte("2"))
+}
+
+const short = 50 * time.Millisecond
+
+// expires waits until key is a miss.
+func (o Options) expires(t *testing.T, s cache.Store, key string) {
+	t.Helper()
+	if o.Advance != nil {
+		o.Advance(2 * short)
+		expect(t, s, key, nil)
+		return
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		got, err := s.Get(t.Context(), []string{key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got[0] == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s has a ttl of %v and is still there", key, short)
+		}
+	}
+}
+
+func callersKeys(t *testing.T, s cache.Store, _ Options) {
+	set(t, s, "a", []byte("1"), 0)
+	keys := []string{"a"}
+	if _, err := s.Get(t.Context(), keys); err != nil {
+		t.Fatal(err)
+	}
+	keys[0] = "b"
+	expect(t, s, "a", []byte("1"))
+	expect(t, s, "b", nil)
+}
+
+func ended(t *testing.T, s cache.Store, _ Options) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Get(ctx, []string{"a"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("Get: %v", err)
+	}
+	if err := s.Set(ctx, "a", []byte("1"), 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("Set: %v", err)
+	}
+}
+
+// concurrent checks that a reader never meets a value of another key, or half of one.
+func concurrent(t *testing.T, s cache.Store, _ Options) {
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range 200 {
+				key := fmt.Sprint("key", i%7)
+				if g%2 == 0 {
+					v := strings.Repeat(key+";", i%5+1)
+					if err := s.Set(t.Context(), key, []byte(v), time.Minute); err != nil {
+						t.Error(err)
+					}
+					continue
+				}
+				got, err := s.Get(t.Context(), []string{key})
+				if err != nil {
+					t.Error(err)
+				} else if strings.ReplaceAll(string(got[0]), key+";", "") != "" {
+					t.Errorf("%s holds %q", key, got[0])
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func closed(t *testing.T, s cache.Store, _ Options) {
+	set(t, s, "a", []byte("1"), 0)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Get(t.Context(), []string{"a"}); !errors.Is(err, cache.ErrClosed) {
+		t.Errorf("Get: %v", err)
+	}
+	if err := s.Set(t.Context(), "a", []byte("1"), 0); !errors.Is(err, cache.ErrClosed) {
+		t.Errorf("Set: %v", err)
+	}
+	if l, ok := s.(cache.Local); ok {
+		if v, ok := l.Lookup("a"); ok {
+			t.Errorf("Lookup: %q", v)
+		}
+	}
+}
+
+func set(t *testing.T, s cache.Store, key string, value []byte, ttl time.Duration) {
+	t.Helper()
+	if err := s.Set(t.Context(), key, value, ttl); err != nil {
+		t.Fatalf("Set %.20q: %v", key, err)
+	}
+}
+
+// expect also looks where a store that is Local has the value.
+func expect(t *testing.T, s cache.Store, key string, want []byte) {
+	t.Helper()
+	got, err := s.Get(t.Context(), []string{key})
+	if err != nil {
+		t.Fatalf("Get %.20q: %v", key, err)
+	}
+	if len(got) != 1 || !same(got[0], want) {
+		t.Errorf("Get %.20q: %.40q, want %.40q", key, got, want)
+	}
+	if l, ok := s.(cache.Local); ok {
+		if v, ok := l.Lookup(key); ok && !same(v, want) {
+			t.Errorf("Lookup %.20q: %.40q, want %.40q", key, v, want)
+		}
+	}
+}
+
+func same(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) }

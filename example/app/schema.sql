@@ -1,0 +1,29 @@
+CREATE TABLE users (
+    id    INTEGER PRIMARY KEY,
+    name  TEXT NOT NULL,
+    email TEXT NOT NULL UNIQUE COLLATE NOCASE
+);
+
+CREATE TABLE orders (
+    id      INTEGER PRIMARY KEY,
+    user_id INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    item    TEXT NOT NULL,
+    cents   INTEGER NOT NULL CHECK (cents > 0)
+);
+
+CREATE INDEX orders_of_user ON orders (user_id);
+
+INSERT INTO users (id, name, email) VALUES
+    (1, 'Ada Lovelace', 'ada@example.org'),
+    (2, 'Grace Hopper', 'grace@example.org'),
+    (3, 'Edsger Dijkstra', 'edsger@example.org');
+
+INSERT INTO orders (user_id, item, cents) VALUES
+    (1, 'Punched cards, 500', 1250),
+    (1, 'Brass gear wheel', 4900),
+    (2, 'Moth tweezers', 790),
+    (3, 'Fountain pen', 8900),
+    (3, 'Ink, blue black', 1195);
+
+-- The next program that opens this file finds its tables.
+PRAGMA user_version = 1;

@@ -1,0 +1,52 @@
+// Package middleware puts a scope of package request on every HTTP request. It works with chi and
+// with anything else that chains func(http.Handler) http.Handler.
+//
+// It goes first in the chain, before whatever may load data: data that was loaded before the scope
+// opened is older than the scope knows. Beneath a router that has it already, and mounted twice, it
+// does nothing more. The http.ResponseWriter is passed on as it is.
+package middleware
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
+
+	"github.com/alkey-go/alkey/request"
+)
+
+// Config sets up the middleware.
+type Config = request.Config
+
+// New makes the middleware. The error wraps request.ErrConfig and names the fields that are wrong.
+func New(cfg Config) (func(http.Handler) http.Handler, error) {
+	kit, err := request.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return For(kit), nil
+}
+
+// For makes the middleware of a Kit, which jobs may use as well: then they share its value store.
+func For(kit *request.Kit) func(http.Handler) http.Handler {
+	var first sync.Once
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			first.Do(func() { warn(r.Context(), kit.Config()) })
+			outer := r.Context()
+			if ctx, _ := kit.Open(outer); ctx != outer {
+				r = r.WithContext(ctx)
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+}
+
+// warn tells of a token store that nobody writes to. At the first request the application's
+// databases are open, and if none was opened over a store that serves this process only, there is
+// a second store somewhere, and keys never change.
+func warn(ctx context.Context, cfg request.Config) {
+	if cfg.Tokens.InProcess() && cfg.Tokens.Databases() == 0 {
+		cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "alkey: the middleware's token store is in process and no database was opened with it: keys will not change. Give alkey.Open and alkey.Middleware the same store")
+	}
+}

@@ -1,0 +1,82 @@
+package request
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/go-playground/validator/v10"
+
+	"github.com/alkey-go/alkey/cache"
+	"github.com/alkey-go/alkey/tokens"
+)
+
+// Config sets up a Kit, and with it the middleware.
+type Config struct {
+	// Tokens is the process's token store, the same that its databases were opened with. Required.
+	Tokens *tokens.Store `validate:"required"`
+
+	// Values is where Fetch keeps values. Default: in this process, at most 64 MiB.
+	Values cache.Store `validate:"-"`
+
+	// ValueTTL is how long a stored value is kept at most. No value needs it to stay right; it
+	// frees the room of values that nobody asks for any more, and it is the one limit on values
+	// whose arguments name nothing that can change. Default 0: as long as Values keeps them.
+	ValueTTL time.Duration `validate:"min=0"`
+
+	// Version is the version of the application's build, part of every stored value: values of
+	// another version are misses. Default: a digest of the executable.
+	Version string `validate:"-"`
+
+	// Logger gets the warnings. Default: slog.Default().
+	Logger *slog.Logger `validate:"-"`
+
+	// OnFetch is told how each Fetch came out, before it returns, on the caller's goroutine and
+	// with the caller's context: for metrics, or to show on a page what came from the cache. It is
+	// not told of a fill that panicked. Default: nobody is told.
+	OnFetch func(ctx context.Context, e FetchEvent) `validate:"-"`
+}
+
+// ErrConfig is returned by New for a Config that cannot work. The error names the fields and what
+// to do about them.
+var ErrConfig = errors.New("alkey: invalid Config")
+
+// defaultValues is the size of the value store that a Kit makes itself.
+const defaultValues = 64 << 20
+
+// remedies has a line for every rule in Config's tags, by field and rule.
+var remedies = map[string]string{
+	"Tokens required": "is missing: open a store with tokens.FromEnv or tokens.NewMemory, and open the databases with the same one",
+	"ValueTTL min":    "is negative: use a positive duration, or 0 to keep values as long as there is room",
+}
+
+// check is the one place where a Config is judged.
+func (c *Config) check() error {
+	err := validator.New(validator.WithRequiredStructEnabled()).Struct(c)
+	var faults validator.ValidationErrors
+	if !errors.As(err, &faults) {
+		return err
+	}
+	errs := make([]error, len(faults))
+	for i, f := range faults {
+		remedy, ok := remedies[f.StructField()+" "+f.Tag()]
+		if !ok {
+			remedy = fmt.Sprintf("does not satisfy %q", f.Tag()+"="+f.Param())
+		}
+		errs[i] = fmt.Errorf("%w: Config.%s %s", ErrConfig, f.StructField(), remedy)
+	}
+	return errors.Join(errs...)
+}
+
+// withDefaults fills in what was left out.
+func (c Config) withDefaults() Config {
+	if c.Values == nil {
+		c.Values = cache.NewMemory(defaultValues)
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}

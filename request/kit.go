@@ -1,0 +1,149 @@
+package request
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"reflect"
+	"sync"
+	"sync/atomic"
+
+	"github.com/alkey-go/alkey/cache"
+	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/txscope"
+)
+
+// Kit is what the scopes of all requests share: the stores, the application's version, the logger.
+// An application has one, which the middleware makes, or two if jobs have their own. It owns no
+// goroutine and need not be closed. Make one with New. Safe for concurrent use.
+type Kit struct {
+	config Config
+	tokens *tokens.Store
+	values cache.Store
+	local  cache.Local // values, if it can be asked without waiting
+
+	random  string // of this Kit's one-shot keys
+	scopes  atomic.Uint64
+	version func() string
+	marks   sync.Map // *[markSize]byte by reflect.Type
+
+	complaints complaints
+	reading    health
+	writing    health
+}
+
+// New makes a Kit. The error wraps ErrConfig and names the fields that are wrong.
+func New(cfg Config) (*Kit, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	k := &Kit{
+		config:  cfg,
+		tokens:  cfg.Tokens,
+		values:  cfg.Values,
+		random:  rand.Text(),
+		version: executableDigest,
+	}
+	k.local, _ = cfg.Values.(cache.Local)
+	if cfg.Version != "" {
+		k.version = func() string { return cfg.Version }
+	}
+	return k, nil
+}
+
+// Config returns what the Kit was made from, with the defaults filled in; a default Version stays
+// empty.
+func (k *Kit) Config() Config { return k.config }
+
+type (
+	kitKey    struct{ kit *Kit } // the scope of one Kit
+	newestKey struct{}           // the scope that was opened last
+)
+
+// Open opens a scope and returns a context that carries it. Inside a scope of the same Kit it
+// returns that scope: what a request may have loaded is no newer for being looked at from inside. A
+// scope of another Kit over the same token store has tokens of its own and shares the rest, the age
+// of the request's data and its transactions.
+//
+// A scope holds every token that was asked for. It serves one request or one piece of a job's work:
+// what changes after it was opened can be used in it but not stored. It need not be closed.
+func (k *Kit) Open(ctx context.Context) (context.Context, *Scope) {
+	newest, _ := FromContext(ctx)
+	if newest != nil && newest.kit == k {
+		return ctx, newest
+	}
+	s, ok := ctx.Value(kitKey{k}).(*Scope)
+	if !ok {
+		s = &Scope{kit: k, number: k.scopes.Add(1)}
+		ctx = context.WithValue(ctx, kitKey{k}, s)
+	}
+	ctx, tx := txscope.OpenScope(ctx, k.tokens)
+	if !ok {
+		s.tx = tx
+		tx.OnChange(s.forget)
+	}
+	return context.WithValue(ctx, newestKey{}, s), s
+}
+
+// FromContext returns the scope that was opened last.
+func FromContext(ctx context.Context) (*Scope, bool) {
+	s, ok := ctx.Value(newestKey{}).(*Scope)
+	return s, ok
+}
+
+// mark tells which values can be decoded as t: those of the same type, made by the same version of
+// the application.
+func (k *Kit) mark(t reflect.Type) *[markSize]byte {
+	if m, ok := k.marks.Load(t); ok {
+		return m.(*[markSize]byte)
+	}
+	m, _ := k.marks.LoadOrStore(t, newMark(k.version(), t))
+	return m.(*[markSize]byte)
+}
+
+// complaints logs each error once. The same page makes the same error at every request.
+type complaints struct {
+	mu   sync.Mutex
+	said map[string]struct{}
+}
+
+// maxComplaints bounds what is remembered, and so what is logged.
+const maxComplaints = 100
+
+func (c *complaints) about(ctx context.Context, l *slog.Logger, err error) {
+	text := err.Error()
+	c.mu.Lock()
+	_, known := c.said[text]
+	n := len(c.said)
+	if !known && n < maxComplaints {
+		if c.said == nil {
+			c.said = make(map[string]struct{})
+		}
+		c.said[text] = struct{}{}
+	}
+	c.mu.Unlock()
+	if known || n >= maxComplaints {
+		return
+	}
+	l.ErrorContext(ctx, "alkey: not cached", "error", err)
+	if n+1 == maxComplaints {
+		l.WarnContext(ctx, "alkey: no further errors of this kind are logged", "logged", maxComplaints)
+	}
+}
+
+// health logs when something begins to fail and when it works again, and nothing between.
+type health struct{ failing atomic.Bool }
+
+func (h *health) report(ctx context.Context, l *slog.Logger, what string, err error) {
+	switch {
+	case err == nil:
+		if h.failing.Load() && h.failing.CompareAndSwap(true, false) {
+			l.InfoContext(ctx, "alkey: the value store works again", "operation", what)
+		}
+	case ctx.Err() != nil:
+		// The caller gave up; that says nothing about the store.
+	case h.failing.CompareAndSwap(false, true):
+		l.WarnContext(ctx, "alkey: the value store fails: requests go uncached", "operation", what, "error", err)
+	}
+}

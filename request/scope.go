@@ -1,0 +1,272 @@
+package request
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+
+	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/txscope"
+)
+
+// Scope is what one request knows: its memo of the tokens it has read, and through package txscope
+// how new its data is and what its transactions have changed. Make one with Kit.Open. Safe for
+// concurrent use within its request.
+type Scope struct {
+	kit    *Kit
+	tx     *txscope.Scope
+	number uint64 // of the scope in its Kit
+	keys   atomic.Uint64
+
+	mu         sync.Mutex
+	memo       map[tokens.ID]tokens.Token // fenced ones too: a page asks once
+	generation atomic.Uint64              // how often the memo had to forget; written under mu
+
+	spare atomic.Pointer[scratch]
+}
+
+// scratch is memory that one call after another of a request works in.
+type scratch struct {
+	segments []tokens.Segment
+	text     []byte
+}
+
+// borrow returns the scope's scratch memory, or new memory while another goroutine has that. Give
+// it back with s.spare.Store.
+func (s *Scope) borrow() *scratch {
+	if m := s.spare.Swap(nil); m != nil {
+		return m
+	}
+	return &scratch{segments: make([]tokens.Segment, 0, 4), text: make([]byte, 0, 128)}
+}
+
+// ErrNoArguments is returned for a key of nothing.
+var ErrNoArguments = errors.New("alkey: a key needs at least one argument")
+
+// Kit returns the Kit that opened the scope.
+func (s *Scope) Kit() *Kit { return s.kit }
+
+// Key returns the key for args: models, model types, tokens.ID, identifiers as text, slices of
+// models, and any other value that has a stable text. Tokens that the scope has not read yet are
+// read with one round trip for all.
+//
+// The Key that comes with an error is one-shot. The error wraps tokens.ErrUnstable, tokens.ErrModel,
+// tokens.ErrMalformed or ErrNoArguments for arguments that make no key; tokens.ErrClosed; or ctx's
+// error if it ended before the tokens were read. A token store that is down is no error: the key
+// says so.
+func (s *Scope) Key(ctx context.Context, args ...any) (Key, error) {
+	k := Key{number: s.keys.Add(1)}
+	k.scope = s
+	m := s.borrow()
+	defer s.spare.Store(m)
+	var err error
+	if m.segments, err = appendSegments(m.segments[:0], args); err != nil {
+		k.first = Unstable
+		return k, err
+	}
+	err = s.resolve(ctx, &k.version, m.segments)
+	m.text = k.appendText(m.text[:0], m.segments)
+	k.text = string(m.text)
+	return k, err
+}
+
+// Prefetch reads the tokens of all args with one round trip, so that keys for them cost none. It is
+// for pages that know their models before they render. Errors are as for Key; a token store that is
+// down is none.
+func (s *Scope) Prefetch(ctx context.Context, args ...any) error {
+	segments, err := tokens.AppendSegments(nil, args...)
+	if err != nil {
+		return err
+	}
+	_, _, err = s.load(ctx, identifiers(segments))
+	if errors.Is(err, tokens.ErrDown) {
+		return nil
+	}
+	return err
+}
+
+func appendSegments(dst []tokens.Segment, args []any) ([]tokens.Segment, error) {
+	if len(args) == 0 {
+		return dst, ErrNoArguments
+	}
+	return tokens.AppendSegments(dst, args...)
+}
+
+func identifiers(segments []tokens.Segment) []tokens.ID {
+	ids := make([]tokens.ID, 0, len(segments))
+	for i := range segments {
+		if id := segments[i].ID; !id.IsZero() {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// appendText appends the key's text. The dependencies stand in the order of the segments.
+func (v *version) appendText(b []byte, segments []tokens.Segment) []byte {
+	next := 0
+	for i := range segments {
+		if i > 0 {
+			b = append(b, '/')
+		}
+		id := segments[i].ID
+		if id.IsZero() {
+			b = append(b, segments[i].Text...)
+			continue
+		}
+		if next < v.count {
+			b = v.dependency(next).stamp.AppendTo(b)
+			next++
+		} else {
+			b = append(b, '0') // not read: the key is one-shot
+		}
+		b = append(b, '/')
+		b = id.AppendTo(b)
+	}
+	return b
+}
+
+// resolve sets v to what the segments depend on, and judges it for the first time. The error is
+// one that a caller must see; v then says StoreDown.
+func (s *Scope) resolve(ctx context.Context, v *version, segments []tokens.Segment) error {
+	v.scope = s
+	v.clear()
+	if !s.recall(v, segments) {
+		v.clear()
+		ids := identifiers(segments)
+		read, generation, err := s.load(ctx, ids)
+		if err != nil {
+			v.first, v.usable = StoreDown, false
+			if errors.Is(err, tokens.ErrDown) {
+				return nil
+			}
+			return err
+		}
+		v.generation = generation
+		for i, id := range ids {
+			v.add(id, read[i])
+		}
+	}
+	v.usable, v.first = v.judge()
+	return nil
+}
+
+// recall sets v from the memo. It is false if something is not there.
+func (s *Scope) recall(v *version, segments []tokens.Segment) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v.generation = s.generation.Load()
+	for i := range segments {
+		id := segments[i].ID
+		if id.IsZero() {
+			continue
+		}
+		t, ok := s.memo[id]
+		if !ok {
+			return false
+		}
+		v.add(id, t)
+	}
+	return true
+}
+
+// maxLoads bounds how often a read is repeated because the memo had to forget something meanwhile.
+const maxLoads = 3
+
+// load returns the token of every id: from the memo, or else with one round trip for all that are
+// not in it. A read during which the memo had to forget something does not enter it, and is
+// repeated. The generation is the memo's from before the read that is returned.
+func (s *Scope) load(ctx context.Context, ids []tokens.ID) (all []tokens.Token, generation uint64, err error) {
+	all = make([]tokens.Token, len(ids))
+	for range maxLoads {
+		var missing []tokens.ID
+		var at []int // where they stand in ids
+		s.mu.Lock()
+		generation = s.generation.Load()
+		for i, id := range ids {
+			t, ok := s.memo[id]
+			if !ok {
+				missing, at = append(missing, id), append(at, i)
+			}
+			all[i] = t
+		}
+		s.mu.Unlock()
+		if len(missing) == 0 {
+			break
+		}
+		read, err := s.kit.tokens.Read(ctx, missing)
+		if err != nil {
+			return nil, generation, err
+		}
+		for i, t := range read {
+			all[at[i]] = t
+		}
+		if s.remember(generation, missing, at, all) {
+			break
+		}
+	}
+	return all, generation, nil
+}
+
+// remember puts what was read into the memo: the tokens of ids, which stand in all where at says.
+// It is false, and does nothing, if the memo had to forget something since generation.
+func (s *Scope) remember(generation uint64, ids []tokens.ID, at []int, all []tokens.Token) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.generation.Load() != generation {
+		return false
+	}
+	if s.memo == nil {
+		s.memo = make(map[tokens.ID]tokens.Token, max(8, len(ids)))
+	}
+	for i, id := range ids {
+		if t, ok := s.memo[id]; ok {
+			// Another goroutine of the request was first. One token for the whole request is what
+			// makes the parts of its page agree.
+			all[at[i]] = t
+		} else {
+			s.memo[id] = all[at[i]]
+		}
+	}
+	return true
+}
+
+// forget drops the tokens of what the request itself has changed, and keeps reads that are under
+// way out of the memo: they may have begun before the change.
+func (s *Scope) forget(changes *tokens.Changes) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.generation.Add(1)
+	for id := range s.memo {
+		if changes.Affect(id) {
+			delete(s.memo, id)
+		}
+	}
+}
+
+// complain logs an error of arguments or values that the caller does not get to see.
+func (s *Scope) complain(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		s.kit.complaints.about(ctx, s.kit.config.Logger, err)
+	}
+}
+
+// CacheKey returns the text of the request's key for args, as in
+// "hof5npxcjl/alkey:users#1/page", or a one-shot key where storing would not be safe. Arguments
+// that make no key are logged, once each, and give a one-shot key. It panics if no middleware of
+// alkey has seen the request.
+func CacheKey(r *http.Request, args ...any) string {
+	ctx := r.Context()
+	s, ok := FromContext(ctx)
+	if !ok {
+		panic(fmt.Sprintf("alkey: CacheKey for %s %s, which has not passed the middleware: put alkey.Middleware first on the router, and pass the request that the handler got", r.Method, r.URL.Path))
+	}
+	k, err := s.Key(ctx, args...)
+	if err != nil {
+		s.complain(ctx, err)
+	}
+	return k.String()
+}

@@ -1,0 +1,158 @@
+package txscope
+
+import (
+	"context"
+	"database/sql/driver"
+
+	"github.com/alkey-go/alkey/tokens"
+)
+
+// Capture sees the writes of one kind of database. Its package registers it, as drivers are
+// registered with database/sql:
+//
+//	func init() { txscope.Register("sqlite", capture{}) }
+//
+// What it must keep to is short. Every change that a commit makes visible is given to the Recorder
+// before that commit: to the row where the row is certain, else as a table, else as tokens.Global.
+// Too much costs cache hits, too little serves stale data. And a failure of its own never fails
+// the user's statement: it is warned of, and what cannot be told exactly is swept. Package
+// txscopetest holds a capture to that.
+//
+// Like the interfaces of database/sql/driver these are the least that every capture has. What
+// further captures need can be added beside them as optional interfaces.
+type Capture interface {
+	// Handles reports whether connections of d are of the capture's kind.
+	Handles(d driver.Driver) bool
+
+	// Database makes what the connections of one connector share, such as what is known of the
+	// schema. warn logs a problem of the capture, once for each text of a message.
+	Database(warn func(message string, err error)) Database
+}
+
+// Database is what the connections of one connector share in a capture. It is safe for concurrent
+// use.
+type Database interface {
+	// Session begins to watch a connection, before anything is prepared on it. An error makes the
+	// connection unusable: it means that writes could go unseen.
+	Session(conn driver.Conn, rec Recorder) (Session, error)
+}
+
+// Session watches one connection. The wrapper calls it as database/sql calls a connection: one call
+// at a time, from whichever goroutine.
+type Session interface {
+	// Control reads a text before it is prepared or run: what does it do to transactions? It runs
+	// for every text, so it must be quick with those that do nothing.
+	Control(query string) Control
+
+	// Prepare is told before a text is prepared, and calls prepare, which does so. What it returns
+	// beside prepare's error is kept with the statement, and is Call.Memo whenever that runs.
+	Prepare(query string, prepare func() error) (memo any, err error)
+
+	// Idle is called before a statement or a BEGIN that finds no transaction open. It can run
+	// queries of its own. ctx is the statement's.
+	Idle(ctx context.Context)
+
+	// Before is called before a statement runs.
+	Before(ctx context.Context, call *Call)
+
+	// After is called when a statement has run, with its error. Rows may still be unread.
+	After(ctx context.Context, call *Call, err error)
+
+	// InTransaction reports whether a transaction is open on the connection, by whatever means it
+	// was begun.
+	InTransaction() bool
+
+	// Judge tells how the transaction stands after a COMMIT, or a statement that the Recorder was
+	// told would commit, has failed with err. It can be asked for a ROLLBACK that failed, too.
+	Judge(err error) Verdict
+
+	// Ended is called when a transaction, or a statement outside of any, is over.
+	Ended()
+
+	// Bare is called after the bare connection was handed out, at the first occasion at which it is
+	// not in use any more. What was written through it and not seen must be recorded now.
+	Bare()
+
+	// Close is called before the connection is closed.
+	Close()
+}
+
+// Recorder takes what a Session sees. Its methods are called while a method of the connection runs,
+// from the same goroutine; in the middle of a statement, if the session can, since a row that the
+// statement returns can be read by others in the request before it ends.
+type Recorder interface {
+	// Add notes that the running statement changes id: a row, a table (all its rows) or
+	// tokens.Global.
+	Add(id tokens.ID)
+
+	// Incomplete notes that the running transaction has done what the session could not follow, as
+	// a savepoint set behind its back. Nothing that is recorded is forgotten from then on, before
+	// the transaction ends, and nothing is stored that could have been seen in it.
+	Incomplete()
+
+	// Committing announces that what was added is about to be committed by the database itself: a
+	// statement outside of a transaction, or one that commits implicitly. It must be called before
+	// that can happen; it puts the fences up. With an error the commit must be prevented if it can
+	// be. For a COMMIT that the wrapper sends itself it does nothing more.
+	Committing() error
+
+	// Committed notes that what was announced has been committed, for certain, and that the call goes
+	// on with something else.
+	Committed()
+
+	// RolledBack notes that the database has rolled the transaction back, for certain, also if its
+	// commit was announced.
+	RolledBack()
+}
+
+// Call is one statement about to run, or run. It is valid during the call only.
+type Call struct {
+	Query string // the text; of a prepared statement too
+	Args  []driver.NamedValue
+	Memo  any // what Prepare returned; nil for a text that is run at once
+}
+
+// Control is what a text does to transactions.
+type Control struct {
+	Kind Kind
+	Name string // of the savepoint
+}
+
+// Kind is a kind of Control.
+type Kind int
+
+// The kinds. A statement that commits as a side effect is none of these: the session announces
+// it to the Recorder.
+const (
+	None       Kind = iota // nothing
+	Begin                  // BEGIN, START TRANSACTION
+	Commit                 // COMMIT, END
+	Rollback               // ROLLBACK of the transaction
+	Savepoint              // SAVEPOINT; outside a transaction it may begin one
+	Release                // RELEASE; it may commit a transaction that a savepoint began
+	RollbackTo             // ROLLBACK TO
+	Mixed                  // several statements, not all of them None, or what cannot be told
+)
+
+// Verdict is how a transaction stands.
+type Verdict int
+
+// The verdicts. In doubt it is Unknown: what is taken for rolled back and was committed is served
+// stale, while the reverse costs some cache hits.
+const (
+	Ongoing    Verdict = iota // still open; it can be committed later
+	Committed                 // for certain
+	RolledBack                // for certain
+	Unknown                   // the connection was lost, say
+)
+
+func (v Verdict) outcome() tokens.Outcome {
+	switch v {
+	case Committed:
+		return tokens.Committed
+	case RolledBack:
+		return tokens.RolledBack
+	default:
+		return tokens.Unknown
+	}
+}

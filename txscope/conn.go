@@ -1,0 +1,634 @@
+package txscope
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+
+	"github.com/alkey-go/alkey/tokens"
+)
+
+// Conn is a connection whose writes are seen. Get at it by database/sql's Conn.Raw:
+//
+//	err := conn.Raw(func(c any) error {
+//		bare := c.(*txscope.Conn).Bare()
+//		...
+//	})
+//
+// database/sql makes one call at a time on a connection and all that belongs to it, also where it
+// rolls back from another goroutine because a context has ended. Conn relies on that as drivers do.
+type Conn struct {
+	bare    driver.Conn
+	db      *database
+	session Session
+
+	// What the bare connection can do; nil where it cannot.
+	execer        driver.ExecerContext
+	queryer       driver.QueryerContext
+	legacyExecer  legacyExecer
+	legacyQueryer legacyQueryer
+	checker       driver.NamedValueChecker
+	resetter      driver.SessionResetter
+	validator     driver.Validator
+
+	tx *transaction // open, or ended and not settled; nil if there is none
+	// Of the call that is running.
+	ctx     context.Context
+	call    Call
+	sending bool         // a COMMIT of our own
+	earlier tokens.Stamp // the largest stamp seen before a text that may begin a transaction inside
+	// What the session said of tx.
+	announced bool     // it is committed by itself, in the statement that runs
+	undone    bool     // it is rolled back
+	refused   error    // why Committing did not let it happen
+	renewal   *renewal // of the fence of what is announced
+
+	unread   int  // rows that may commit when they are closed
+	lentBare bool // the bare connection was handed out
+	broken   bool // not to be used again
+}
+
+func newConn(bare driver.Conn, db *database) *Conn {
+	c := &Conn{bare: bare, db: db}
+	c.execer, _ = bare.(driver.ExecerContext)
+	c.queryer, _ = bare.(driver.QueryerContext)
+	if c.execer == nil {
+		c.legacyExecer, _ = bare.(legacyExecer)
+	}
+	if c.queryer == nil {
+		c.legacyQueryer, _ = bare.(legacyQueryer)
+	}
+	c.checker, _ = bare.(driver.NamedValueChecker)
+	c.resetter, _ = bare.(driver.SessionResetter)
+	c.validator, _ = bare.(driver.Validator)
+	return c
+}
+
+var (
+	_ driver.ExecerContext      = (*Conn)(nil)
+	_ driver.QueryerContext     = (*Conn)(nil)
+	_ driver.ConnPrepareContext = (*Conn)(nil)
+	_ driver.ConnBeginTx        = (*Conn)(nil)
+	_ driver.Pinger             = (*Conn)(nil)
+	_ driver.NamedValueChecker  = (*Conn)(nil)
+	_ driver.SessionResetter    = (*Conn)(nil)
+	_ driver.Validator          = (*Conn)(nil)
+	_ Recorder                  = recorder{}
+)
+
+// Bare returns the driver's own connection, for what the driver offers beyond database/sql. It must
+// not be used after the function given to Raw has returned. What is written through it is seen as
+// well as the capture can; each capture's package tells how well. The transaction that is open
+// meanwhile stores nothing.
+func (c *Conn) Bare() driver.Conn {
+	c.lentBare = true
+	return c.bare
+}
+
+// enter begins a call: what an earlier one left is settled, and the transaction that the call runs
+// in learns of the scope.
+func (c *Conn) enter(ctx context.Context) {
+	if c.lentBare || c.announced || c.undone {
+		c.settle(nil)
+	}
+	c.ctx = ctx
+	if c.tx != nil {
+		c.tx.join(ctx)
+		return
+	}
+	c.db.watch(ctx)
+	c.session.Idle(ctx)
+}
+
+// before prepares for a statement; the caller runs it and then calls after.
+func (c *Conn) before(ctx context.Context, query string, args []driver.NamedValue, memo any, control Control) {
+	c.enter(ctx)
+	switch control.Kind {
+	case None:
+	case Mixed:
+		c.earlier = c.db.store.Seen()
+		if c.tx != nil {
+			c.tx.incomplete()
+		}
+	case Begin, Savepoint:
+		if c.tx == nil {
+			c.tx = c.db.begin(ctx, true)
+			c.tx.bySavepoint = control.Kind == Savepoint
+		}
+	}
+	c.call = Call{Query: query, Args: args, Memo: memo}
+	c.session.Before(ctx, &c.call)
+}
+
+// after takes in what a statement did. It returns the error that the caller gets.
+func (c *Conn) after(control Control, err error) error {
+	c.session.After(c.ctx, &c.call, err)
+	c.call = Call{}
+	if t := c.tx; t != nil && control.Kind != None && !errors.Is(err, driver.ErrSkip) {
+		c.controlled(t, control, err)
+	}
+	err = c.refusal(err)
+	c.settle(err)
+	if control.Kind == Mixed && c.tx == nil && c.session.InTransaction() {
+		c.tx = c.db.begin(c.ctx, true)
+		c.tx.began = c.earlier
+		c.tx.incomplete()
+	}
+	c.earlier = 0
+	c.ctx = nil
+	return err
+}
+
+// controlled takes in what a statement did that is there to control t. COMMIT is not among them.
+func (c *Conn) controlled(t *transaction, control Control, err error) {
+	switch control.Kind {
+	case Begin:
+		if c.session.InTransaction() {
+			t.explicit.Store(true)
+		}
+	case Savepoint:
+		switch {
+		case err == nil:
+			t.explicit.Store(true)
+			t.savepoint(control.Name)
+		case c.session.InTransaction():
+			t.explicit.Store(true)
+			t.incomplete() // an error does not tell whether it is there
+		}
+	case Release:
+		if err == nil {
+			t.releaseSavepoint(control.Name)
+		} else {
+			t.incomplete()
+		}
+	case RollbackTo:
+		if err == nil {
+			t.rollbackTo(control.Name)
+		} else {
+			t.incomplete()
+		}
+	case Rollback:
+		if err == nil {
+			c.undone = true
+		}
+	case Mixed:
+		if !c.announced && !c.undone && c.unread == 0 && !c.session.InTransaction() {
+			c.finish(c.session.Judge(err))
+		}
+	}
+}
+
+// settle brings the transaction to its end if that has come; err is what the last call returned.
+func (c *Conn) settle(err error) {
+	lent := c.lentBare
+	if lent {
+		c.lentBare = false
+		c.session.Bare()
+		if c.tx != nil {
+			c.tx.incomplete()
+		}
+	}
+	t := c.tx
+	switch {
+	case t == nil:
+		if lent && c.session.InTransaction() {
+			c.tx = c.db.begin(context.Background(), true)
+			c.tx.incomplete()
+		}
+	case c.undone:
+		c.finish(RolledBack)
+	case c.announced:
+		verdict := Committed
+		if err != nil || lent {
+			verdict = c.session.Judge(err)
+		}
+		c.finish(verdict)
+	case t.explicit.Load() && err == nil && !lent:
+		// It goes on. What ends a transaction without a word is found out below or by Judge.
+	case c.unread > 0:
+		// It is committed, or not, when they are closed.
+	case c.session.InTransaction():
+		t.explicit.Store(true)
+	case t.explicit.Load() && !t.writes.Dirty():
+		c.finish(RolledBack) // nothing was written: either is true
+	default:
+		// The session announces every commit beforehand, so this was none.
+		c.finish(c.session.Judge(err))
+	}
+}
+
+// finish ends the transaction by the verdict, or lets it go on.
+func (c *Conn) finish(v Verdict) {
+	c.renewal.stop()
+	c.renewal, c.announced, c.undone = nil, false, false
+	if c.tx.conclude(v) {
+		c.tx.explicit.Store(true)
+		return
+	}
+	c.tx = nil
+	c.session.Ended()
+}
+
+// refusal makes of the error of a statement that was not let commit what the caller gets.
+func (c *Conn) refusal(err error) error {
+	refused := c.refused
+	if refused == nil {
+		return err
+	}
+	c.refused = nil
+	if err == nil {
+		return nil // the session could not prevent the commit
+	}
+	return fmt.Errorf("%w: %w", refused, err)
+}
+
+// commit sends a COMMIT under the protocol.
+func (c *Conn) commit(send, rollback func() error) error {
+	c.sending = true
+	open, err := c.tx.commit(send, rollback, c.judge)
+	c.sending = false
+	c.undone, c.announced = false, false
+	if !open {
+		c.tx = nil
+		c.session.Ended()
+	}
+	return err
+}
+
+func (c *Conn) judge(err error) Verdict {
+	if c.undone {
+		return RolledBack
+	}
+	return c.session.Judge(err)
+}
+
+// commits reports whether the statement that control is of commits c's transaction.
+func (c *Conn) commits(control Control) bool {
+	switch control.Kind {
+	case Commit:
+		return c.tx != nil && c.tx.explicit.Load()
+	case Release:
+		return c.tx != nil && c.tx.outermost(control.Name)
+	}
+	return false
+}
+
+// commitText sends a COMMIT that the user has written. It is not sent if the driver has no such
+// method: then send returns driver.ErrSkip.
+func (c *Conn) commitText(ctx context.Context, query string, args []driver.NamedValue, memo any, send func() error) error {
+	c.call = Call{Query: query, Args: args, Memo: memo}
+	c.session.Before(ctx, &c.call)
+	err := c.commit(func() error {
+		err := send()
+		c.session.After(ctx, &c.call, err)
+		return err
+	}, func() error { return c.rollbackText(ctx) })
+	c.call, c.ctx = Call{}, nil
+	return err
+}
+
+// rollbackText sends the ROLLBACK that follows a COMMIT that was refused.
+func (c *Conn) rollbackText(ctx context.Context) error {
+	const text = "ROLLBACK"
+	ctx = context.WithoutCancel(ctx)
+	_, err := c.execBare(ctx, text, nil)
+	if !errors.Is(err, driver.ErrSkip) {
+		return err
+	}
+	s, err := c.prepareBare(ctx, text)
+	if err != nil {
+		return err
+	}
+	_, err = execStmt(ctx, s, nil)
+	return errors.Join(err, s.Close())
+}
+
+// ExecContext is part of driver.ExecerContext.
+func (c *Conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if c.execer == nil && c.legacyExecer == nil {
+		return nil, driver.ErrSkip
+	}
+	control := c.session.Control(query)
+	if control.Kind == Commit || control.Kind == Release {
+		c.enter(ctx)
+		if c.commits(control) {
+			var res driver.Result
+			err := c.commitText(ctx, query, args, nil, func() (err error) {
+				res, err = c.execBare(ctx, query, args)
+				return err
+			})
+			return res, err
+		}
+	}
+	c.before(ctx, query, args, nil, control)
+	res, err := c.execBare(ctx, query, args)
+	return res, c.after(control, err)
+}
+
+func (c *Conn) execBare(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if c.execer != nil {
+		return c.execer.ExecContext(ctx, query, args)
+	}
+	if c.legacyExecer == nil {
+		return nil, driver.ErrSkip
+	}
+	values, err := plainValues(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	return c.legacyExecer.Exec(query, values)
+}
+
+// QueryContext is part of driver.QueryerContext.
+func (c *Conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if c.queryer == nil && c.legacyQueryer == nil {
+		return nil, driver.ErrSkip
+	}
+	control := c.session.Control(query)
+	if control.Kind == Commit || control.Kind == Release {
+		c.enter(ctx)
+		if c.commits(control) {
+			var rows driver.Rows
+			err := c.commitText(ctx, query, args, nil, func() (err error) {
+				rows, err = c.queryBare(ctx, query, args)
+				return err
+			})
+			return rows, err
+		}
+	}
+	c.before(ctx, query, args, nil, control)
+	rows, err := c.queryBare(ctx, query, args)
+	return c.queried(ctx, control, rows, err)
+}
+
+func (c *Conn) queryBare(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if c.queryer != nil {
+		return c.queryer.QueryContext(ctx, query, args)
+	}
+	values, err := plainValues(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	return c.legacyQueryer.Query(query, values)
+}
+
+// queried is after for statements that return rows.
+func (c *Conn) queried(ctx context.Context, control Control, bare driver.Rows, err error) (driver.Rows, error) {
+	if err != nil || c.tx == nil || c.tx.explicit.Load() {
+		return bare, c.after(control, err)
+	}
+	c.unread++
+	err = c.after(control, nil)
+	return &rows{Rows: bare, c: c, ctx: ctx}, err
+}
+
+// PrepareContext is part of driver.ConnPrepareContext.
+func (c *Conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	c.enter(ctx)
+	var bare driver.Stmt
+	memo, err := c.session.Prepare(query, func() (err error) {
+		bare, err = c.prepareBare(ctx, query)
+		return err
+	})
+	c.ctx = nil
+	if err != nil {
+		return nil, err
+	}
+	return newStmt(c, bare, query, memo), nil
+}
+
+func (c *Conn) prepareBare(ctx context.Context, query string) (driver.Stmt, error) {
+	if p, ok := c.bare.(driver.ConnPrepareContext); ok {
+		return p.PrepareContext(ctx, query)
+	}
+	s, err := c.bare.Prepare(query)
+	if err == nil && ctx.Err() != nil {
+		_ = s.Close() // as database/sql does
+		return nil, ctx.Err()
+	}
+	return s, err
+}
+
+// Prepare is part of driver.Conn.
+func (c *Conn) Prepare(query string) (driver.Stmt, error) {
+	return c.PrepareContext(context.Background(), query)
+}
+
+// BeginTx is part of driver.ConnBeginTx.
+func (c *Conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	c.enter(ctx)
+	defer func() { c.ctx = nil }()
+	if c.tx == nil {
+		c.tx = c.db.begin(ctx, true)
+	}
+	bare, err := beginConn(ctx, c.bare, opts)
+	if err != nil {
+		c.settle(err)
+		return nil, err
+	}
+	c.tx.explicit.Store(true)
+	return &tx{c: c, bare: bare, ctx: ctx}, nil
+}
+
+// Begin is part of driver.Conn.
+func (c *Conn) Begin() (driver.Tx, error) {
+	return c.BeginTx(context.Background(), driver.TxOptions{})
+}
+
+// Ping is part of driver.Pinger.
+func (c *Conn) Ping(ctx context.Context) error {
+	if p, ok := c.bare.(driver.Pinger); ok {
+		return p.Ping(ctx)
+	}
+	return nil
+}
+
+// CheckNamedValue is part of driver.NamedValueChecker.
+func (c *Conn) CheckNamedValue(nv *driver.NamedValue) error {
+	switch {
+	case c.execer == nil && c.legacyExecer == nil && c.queryer == nil && c.legacyQueryer == nil:
+		// ExecContext and QueryContext will return driver.ErrSkip: the statement checks.
+		return nil
+	case c.checker != nil:
+		return c.checker.CheckNamedValue(nv)
+	default:
+		return driver.ErrSkip
+	}
+}
+
+// ResetSession is part of driver.SessionResetter.
+func (c *Conn) ResetSession(ctx context.Context) error {
+	c.rest()
+	if c.resetter != nil {
+		return c.resetter.ResetSession(ctx)
+	}
+	return nil
+}
+
+// IsValid is part of driver.Validator. database/sql asks when the connection goes back to the pool.
+func (c *Conn) IsValid() bool {
+	c.rest()
+	return !c.broken && (c.validator == nil || c.validator.IsValid())
+}
+
+// rest settles what is left between two uses of the connection.
+func (c *Conn) rest() {
+	if c.lentBare || c.announced || c.undone {
+		c.settle(nil)
+	}
+}
+
+// Close closes the connection, and with it what is open on it.
+func (c *Conn) Close() error {
+	c.rest()
+	c.session.Close()
+	err := c.bare.Close()
+	if c.tx != nil {
+		verdict := Unknown
+		switch {
+		case c.announced:
+			verdict = Committed // in doubt: it is published
+		case c.undone, err == nil && c.unread == 0:
+			verdict = RolledBack
+		}
+		c.finish(verdict)
+	}
+	return err
+}
+
+// tx is a transaction that was begun by the API.
+type tx struct {
+	c    *Conn
+	bare driver.Tx
+	ctx  context.Context
+}
+
+// Commit is part of driver.Tx. The transaction on the connection can be another than was begun, or
+// none, if the user's own text ended it.
+func (x *tx) Commit() error {
+	c := x.c
+	c.enter(x.ctx)
+	defer func() { c.ctx = nil }()
+	if c.tx == nil || !c.tx.explicit.Load() {
+		err := x.bare.Commit()
+		c.settle(err)
+		return err
+	}
+	err := c.commit(x.bare.Commit, x.bare.Rollback)
+	if c.tx != nil {
+		// database/sql is done with it and would give the connection to others.
+		c.broken = true
+	}
+	return err
+}
+
+// Rollback is part of driver.Tx.
+func (x *tx) Rollback() error {
+	c := x.c
+	c.rest()
+	err := x.bare.Rollback()
+	if t := c.tx; t != nil {
+		if err == nil || c.undone {
+			c.undone = true
+			c.settle(nil)
+		} else {
+			c.finish(c.session.Judge(err))
+			c.broken = c.broken || c.tx != nil
+		}
+	}
+	if x.ctx.Err() != nil && (c.resetter == nil || c.validator == nil) {
+		// database/sql keeps a connection after such a rollback only if it can be reset and validated.
+		c.broken = true
+	}
+	return err
+}
+
+// recorder is what a session sees of its connection.
+type recorder struct{ c *Conn }
+
+// Add is part of Recorder.
+func (r recorder) Add(id tokens.ID) { r.c.current().change(id) }
+
+// Incomplete is part of Recorder.
+func (r recorder) Incomplete() { r.c.current().incomplete() }
+
+// current returns the transaction that the running statement writes in. A statement that commits
+// or rolls back can be followed by others in the same text.
+func (c *Conn) current() *transaction {
+	switch {
+	case c.tx == nil:
+	case c.undone:
+		c.finish(RolledBack)
+	case c.announced:
+		t := c.tx
+		c.finish(Committed)
+		if c.lentBare {
+			// Nobody could tell that it was: what it changed is published now, and fenced again with
+			// what follows.
+			c.tx = c.beginInside()
+			for _, id := range t.total().IDs() {
+				c.tx.change(id)
+			}
+		}
+	}
+	if c.tx == nil {
+		c.tx = c.beginInside()
+	}
+	return c.tx
+}
+
+// beginInside enters a transaction that is met when it writes.
+func (c *Conn) beginInside() *transaction {
+	ctx := c.ctx
+	if ctx == nil {
+		ctx = context.Background() // by way of the bare connection
+	}
+	t := c.db.begin(ctx, false)
+	if c.earlier != 0 {
+		t.began = c.earlier
+	}
+	return t
+}
+
+// Committing is part of Recorder.
+func (r recorder) Committing() error {
+	c := r.c
+	t := c.tx
+	if t == nil {
+		return nil
+	}
+	if c.sending || c.announced {
+		if t.covered() {
+			return nil
+		}
+	}
+	if err := t.fence(); err != nil {
+		c.refused = err
+		return err
+	}
+	if !c.sending && !c.announced {
+		c.announced = true
+		c.renewal = t.renewing()
+	}
+	return nil
+}
+
+// Committed is part of Recorder.
+func (r recorder) Committed() {
+	if r.c.announced && !r.c.undone {
+		r.c.finish(Committed)
+	}
+}
+
+// RolledBack is part of Recorder.
+func (r recorder) RolledBack() {
+	c := r.c
+	switch {
+	case c.tx == nil:
+	case c.announced && c.lentBare:
+		c.finish(Committed) // what was rolled back can be another transaction
+	default:
+		c.undone = true
+	}
+}

@@ -1,0 +1,99 @@
+package sqlite_test
+
+import (
+	"context"
+	"database/sql"
+	"path/filepath"
+	"testing"
+
+	"modernc.org/sqlite"
+
+	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/txscope"
+	_ "github.com/alkey-go/alkey/txscope/sqlite"
+)
+
+// BenchmarkDriver compares the wrapped driver with the bare one, each on a file of its own. Compare
+// the two in one run:
+//
+//	go test -bench Driver -count 10 ./txscope/sqlite | benchstat -col /driver -
+func BenchmarkDriver(b *testing.B) {
+	for _, work := range []struct {
+		name string
+		run  func(b *testing.B, db *sql.DB)
+	}{
+		{"select", benchSelect},
+		{"prepared", benchPrepared},
+		{"update", benchUpdate},
+	} {
+		for _, driver := range []string{"bare", "wrapped"} {
+			b.Run("work="+work.name+"/driver="+driver, func(b *testing.B) {
+				work.run(b, benchDB(b, driver == "wrapped"))
+			})
+		}
+	}
+}
+
+func benchDB(b *testing.B, wrapped bool) *sql.DB {
+	b.Helper()
+	c, err := sqlite.NewConnector("file:" + filepath.Join(b.TempDir(), "bench.db") + "?_journal_mode=WAL&_synchronous=NORMAL")
+	if err != nil {
+		b.Fatal(err)
+	}
+	if wrapped {
+		store := tokens.NewMemory()
+		b.Cleanup(func() { _ = store.Close() })
+		if c, err = txscope.Wrap(c, store); err != nil {
+			b.Fatal(err)
+		}
+	}
+	db := sql.OpenDB(c)
+	b.Cleanup(func() { _ = db.Close() })
+	_, err = db.Exec(`CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT, email TEXT, visits INTEGER);
+		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 1000)
+		INSERT INTO users SELECT i, 'user ' || i, 'user' || i || '@example.com', 0 FROM n`)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return db
+}
+
+func benchSelect(b *testing.B, db *sql.DB) {
+	var name, email string
+	for i := 0; b.Loop(); i++ {
+		row := db.QueryRow(`SELECT name, email FROM users WHERE id = ?`, i%1000+1)
+		if err := row.Scan(&name, &email); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func benchPrepared(b *testing.B, db *sql.DB) {
+	stmt, err := db.Prepare(`SELECT name, email FROM users WHERE id = ?`)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer stmt.Close()
+	var name, email string
+	for i := 0; b.Loop(); i++ {
+		if err := stmt.QueryRow(i%1000+1).Scan(&name, &email); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func benchUpdate(b *testing.B, db *sql.DB) {
+	ctx := context.Background()
+	for i := 0; b.Loop(); i++ {
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := tx.Exec(`UPDATE users SET visits = visits + 1 WHERE id = ?`, i%1000+1); err != nil {
+			b.Fatal(err)
+		}
+		if err := tx.Commit(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

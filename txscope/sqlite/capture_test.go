@@ -1,0 +1,979 @@
+package sqlite_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"go.uber.org/goleak"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/txscope"
+	"github.com/alkey-go/alkey/txscope/txscopetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fixture is a wrapped database with two tables, over a store that tells what was asked of it.
+type fixture struct {
+	*testing.T
+	ctx     context.Context
+	file    string
+	backend *txscopetest.Backend
+	store   *tokens.Store
+	db      *sqlx.DB
+	log     *lockedBuffer
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+const options = "?_journal_mode=WAL&_synchronous=OFF&_foreign_keys=1&_busy_timeout=2000"
+
+func setUp(t *testing.T, opts ...txscope.Option) *fixture {
+	t.Helper()
+	return setUpFile(t, filepath.Join(t.TempDir(), "test.db")+options, opts...)
+}
+
+func setUpFile(t *testing.T, dsn string, opts ...txscope.Option) *fixture {
+	t.Helper()
+	f := &fixture{T: t, ctx: t.Context(), file: dsn, backend: txscopetest.NewBackend(), log: new(lockedBuffer)}
+	logger := slog.New(slog.NewTextHandler(f.log, nil))
+	f.store = tokens.New(f.backend, tokens.WithLogger(logger))
+	db, err := txscope.Open("sqlite", dsn, f.store, append([]txscope.Option{txscope.WithLogger(logger)}, opts...)...)
+	f.must(err)
+	f.db = db
+	t.Cleanup(func() {
+		f.must(db.Close())
+		_ = f.store.Close()
+	})
+	f.exec(`CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT UNIQUE, boss INT REFERENCES users(id) ON DELETE CASCADE)`)
+	f.exec(`CREATE TABLE notes (slug TEXT PRIMARY KEY, body TEXT)`)
+	f.exec(`INSERT INTO users (id, name) VALUES (1, 'a'), (2, 'b'), (3, 'c')`)
+	f.exec(`INSERT INTO notes VALUES ('x', ''), ('y', '')`)
+	f.backend.Ops()
+	return f
+}
+
+func (f *fixture) must(err error) {
+	f.Helper()
+	if err != nil {
+		f.Fatal(err)
+	}
+}
+
+type execer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+func (f *fixture) exec(query string, args ...any) { f.Helper(); f.execOn(f.db, query, args...) }
+
+func (f *fixture) execOn(e execer, query string, args ...any) {
+	f.Helper()
+	if _, err := e.ExecContext(f.ctx, query, args...); err != nil {
+		f.Fatalf("%s: %v", query, err)
+	}
+}
+
+func user(id int) tokens.ID   { return tokens.Row("users", id) }
+func note(s string) tokens.ID { return tokens.Row("notes", s) }
+
+func (f *fixture) stamps(ids ...tokens.ID) []tokens.Stamp {
+	f.Helper()
+	found, err := f.store.Read(context.Background(), ids)
+	f.must(err)
+	stamps := make([]tokens.Stamp, len(found))
+	for i, token := range found {
+		if token.Fenced {
+			f.Fatalf("%s is fenced", ids[i])
+		}
+		stamps[i] = token.Stamp
+	}
+	return stamps
+}
+
+func (f *fixture) fenced(id tokens.ID) bool {
+	f.Helper()
+	found, err := f.store.Read(context.Background(), []tokens.ID{id})
+	f.must(err)
+	return found[0].Fenced
+}
+
+// changes asserts that do changes the keys of want, and of nothing else among the rows and tables
+// of the fixture and what is in want and also.
+func (f *fixture) changes(do func(), want []tokens.ID, also ...tokens.ID) {
+	f.Helper()
+	ids := []tokens.ID{user(1), user(2), user(3), user(4), note("x"), note("y"), tokens.Table("users"), tokens.Table("notes"), tokens.Global}
+	for _, id := range append(slices.Clone(want), also...) {
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	before := f.stamps(ids...)
+	do()
+	after := f.stamps(ids...)
+	for i, id := range ids {
+		expected := slices.ContainsFunc(want, func(w tokens.ID) bool {
+			return w == id || w == tokens.Global || id == tokens.Global || id.Table == w.Table && (id.IsTable() || w.IsTable())
+		})
+		switch changed := before[i] != after[i]; {
+		case expected && !changed:
+			f.Errorf("the key of %s has not changed", id)
+		case changed && !expected:
+			f.Errorf("the key of %s has changed", id)
+		}
+	}
+}
+
+func ids(ids ...tokens.ID) []tokens.ID { return ids }
+
+func TestWrites(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		setUp string
+		run   string
+		want  []tokens.ID
+	}{
+		{"update", ``, `UPDATE users SET name = 'z' WHERE id = 1`, ids(user(1))},
+		{"insert", ``, `INSERT INTO users (id) VALUES (4)`, ids(user(4))},
+		{"delete", ``, `DELETE FROM users WHERE id = 2`, ids(user(2))},
+		{"delete of all, the truncate optimisation", ``, `DELETE FROM users`, ids(user(1), user(2), user(3))},
+		{"key change", ``, `UPDATE users SET id = 4 WHERE id = 3`, ids(user(3), user(4))},
+		{"cascade", `UPDATE users SET boss = 1 WHERE id = 3`, `DELETE FROM users WHERE id = 1`, ids(user(1), user(3))},
+		{"replace deletes another row", ``, `REPLACE INTO users (id, name) VALUES (4, 'b')`, ids(user(2), user(4))},
+		{"text key", ``, `UPDATE notes SET body = 'z' WHERE slug = 'x'`, ids(note("x"))},
+		{"text key change", ``, `UPDATE notes SET slug = 'z' WHERE slug = 'x'`, ids(note("x"), note("z"))},
+		{"two tables in one text", ``, `UPDATE users SET name = 'z' WHERE id = 1; DELETE FROM notes WHERE slug = 'y';`, ids(user(1), note("y"))},
+		{"nothing", ``, `UPDATE users SET name = 'z' WHERE id = 99`, nil},
+		{"select", ``, `SELECT * FROM users`, nil},
+		{"rolled back in the text", ``, `BEGIN; UPDATE users SET name = 'z' WHERE id = 1; ROLLBACK`, nil},
+		{"committed in the text", ``, `BEGIN; UPDATE users SET name = 'z' WHERE id = 1; COMMIT`, ids(user(1))},
+		{"committed in the text, then more", ``, `BEGIN; UPDATE users SET name = 'z' WHERE id = 1; COMMIT; UPDATE users SET name = 'y' WHERE id = 2`, ids(user(1), user(2))},
+		{"committed in the text, then rolled back", ``, `BEGIN; UPDATE users SET name = 'z' WHERE id = 1; COMMIT; BEGIN; UPDATE users SET name = 'y' WHERE id = 2; ROLLBACK`, ids(user(1))},
+		{"no key", `CREATE TABLE log (a)`, `INSERT INTO log VALUES (1)`, ids(tokens.Table("log"))},
+		{"float key", `CREATE TABLE log (a REAL PRIMARY KEY)`, `INSERT INTO log VALUES (1.5)`, ids(tokens.Table("log"))},
+		{"null key", `CREATE TABLE log (a TEXT PRIMARY KEY)`, `INSERT INTO log VALUES (NULL)`, ids(tokens.Table("log"))},
+		{"time key", `CREATE TABLE log (a DATETIME PRIMARY KEY)`, `INSERT INTO log VALUES ('2020-01-01')`, ids(tokens.Table("log"))},
+		{"boolean key", `CREATE TABLE log (a BOOLEAN PRIMARY KEY)`, `INSERT INTO log VALUES (1)`, ids(tokens.Row("log", true))},
+		{"boolean key as text", `CREATE TABLE log (a BOOLEAN PRIMARY KEY)`, `INSERT INTO log VALUES ('true')`, ids(tokens.Table("log"))},
+		{"blob key", `CREATE TABLE log (a BLOB PRIMARY KEY)`, `INSERT INTO log VALUES (x'00ff')`, ids(tokens.Row("log", []byte{0, 255}))},
+		{"text with NUL as key", `CREATE TABLE log (a TEXT PRIMARY KEY)`, `INSERT INTO log VALUES ('a' || char(0) || 'b')`, ids(tokens.Row("log", "a\x00b"))},
+		{"integer spelt otherwise", `CREATE TABLE log (a TEXT PRIMARY KEY)`, `INSERT INTO log VALUES ('007')`, ids(tokens.Row("log", "007"), tokens.Row("log", 7))},
+		{"uuid spelt otherwise", `CREATE TABLE log (a TEXT PRIMARY KEY)`, `INSERT INTO log VALUES ('6BA7B8109DAD11D180B400C04FD430C8')`, ids(tokens.Row("log", "6BA7B8109DAD11D180B400C04FD430C8"), tokens.Row("log", "6ba7b810-9dad-11d1-80b4-00c04fd430c8"))},
+		{"uuid as bytes", `CREATE TABLE log (a BLOB PRIMARY KEY)`, `INSERT INTO log VALUES (x'6BA7B8109DAD11D180B400C04FD430C8')`, ids(tokens.Row("log", "6ba7b810-9dad-11d1-80b4-00c04fd430c8"))},
+		{"utf-16", ``, `UPDATE notes SET slug = 'ü' WHERE slug = 'x'`, ids(note("x"), note("ü"))},
+		{"name in capitals", `CREATE TABLE "Log Book" (a INTEGER PRIMARY KEY)`, `INSERT INTO "log book" VALUES (1)`, ids(tokens.Row("Log Book", 1))},
+		{"many rows", `CREATE TABLE log (a INTEGER PRIMARY KEY)`, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 2000) INSERT INTO log SELECT i FROM n`, ids(tokens.Table("log"))},
+		{"drop", `CREATE TABLE log (a INTEGER PRIMARY KEY)`, `DROP TABLE log`, ids(tokens.Table("log"))},
+		{"drop of a parent", `CREATE TABLE p (a INTEGER PRIMARY KEY); CREATE TABLE c (a INTEGER PRIMARY KEY, p INT REFERENCES p ON DELETE CASCADE); INSERT INTO p VALUES (1); INSERT INTO c VALUES (7, 1)`, `DROP TABLE p`, ids(tokens.Table("p"), tokens.Table("c"))},
+		{"create", ``, `CREATE TABLE log (a)`, ids(tokens.Table("log"))},
+		{"create as select", ``, `CREATE TABLE log AS SELECT * FROM users`, ids(tokens.Table("log"))},
+		{"alter", ``, `ALTER TABLE notes ADD COLUMN more`, ids(tokens.Table("notes"))},
+		{"drop column", ``, `ALTER TABLE notes DROP COLUMN body`, ids(tokens.Table("notes"))},
+		{"rename", ``, `ALTER TABLE notes RENAME TO papers`, ids(tokens.Global)},
+		{"create index", ``, `CREATE INDEX i ON users (boss)`, nil},
+		{"view", ``, `CREATE VIEW log AS SELECT * FROM users`, ids(tokens.Table("log"))},
+		{"temporary table", ``, `CREATE TEMP TABLE log (a INTEGER PRIMARY KEY)`, ids(tokens.Table("log"))},
+		{"full text", `CREATE VIRTUAL TABLE log USING fts5(body); INSERT INTO log VALUES ('one')`, `UPDATE log SET body = 'two'`, ids(tokens.Table("log"))},
+		{"full text by a trigger", `CREATE VIRTUAL TABLE log USING fts5(body); CREATE TRIGGER tr AFTER UPDATE ON notes BEGIN INSERT INTO log VALUES (new.body); END`, `UPDATE notes SET body = 'two' WHERE slug = 'x'`, ids(note("x"), tokens.Table("log"))},
+		{"r-tree", `CREATE VIRTUAL TABLE log USING rtree(id, a, b)`, `INSERT INTO log VALUES (1, 2, 3)`, ids(tokens.Table("log"))},
+		{"vacuum", ``, `VACUUM`, nil},
+		{"analyze", ``, `ANALYZE`, ids(tokens.Table("sqlite_stat1"))},
+		{"sequence", `CREATE TABLE log (a INTEGER PRIMARY KEY AUTOINCREMENT)`, `INSERT INTO log DEFAULT VALUES`, ids(tokens.Row("log", 1))},
+		{"user version", ``, `PRAGMA user_version = 7`, nil},
+		{"merge by upsert", ``, `INSERT INTO users (id, name) VALUES (1, 'z') ON CONFLICT DO UPDATE SET name = excluded.name`, ids(user(1))},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ways := map[string]func(f *fixture){
+				"exec": func(f *fixture) { f.exec(c.run) },
+				"prepared": func(f *fixture) {
+					s, err := f.db.PrepareContext(f.ctx, c.run)
+					f.must(err)
+					defer s.Close()
+					_, err = s.ExecContext(f.ctx)
+					f.must(err)
+				},
+				"query": func(f *fixture) {
+					rows, err := f.db.QueryContext(f.ctx, c.run)
+					f.must(err)
+					f.must(rows.Close())
+				},
+			}
+			if !strings.Contains(c.run, "BEGIN") && c.name != "vacuum" {
+				ways["transaction"] = func(f *fixture) {
+					tx, err := f.db.BeginTx(f.ctx, nil)
+					f.must(err)
+					f.execOn(tx, c.run)
+					f.must(tx.Commit())
+				}
+			}
+			for way, run := range ways {
+				t.Run(way, func(t *testing.T) {
+					f := setUp(t)
+					if c.setUp != "" {
+						f.exec(c.setUp)
+					}
+					f.changes(func() { run(f) }, c.want)
+				})
+			}
+		})
+	}
+}
+
+// A prepared statement is prepared again by SQLite when the schema has changed, and tells what it
+// is to sweep then too.
+func TestPreparedBeforeSchemaChange(t *testing.T) {
+	f := setUp(t)
+	f.db.SetMaxOpenConns(1)
+	f.exec(`CREATE TABLE log (a INTEGER PRIMARY KEY, b INT)`)
+	s, err := f.db.PrepareContext(f.ctx, `INSERT INTO log (a, b) VALUES (?, ?)`)
+	f.must(err)
+	defer s.Close()
+	log := func(n int) tokens.ID { return tokens.Row("log", n) }
+	f.changes(func() { _, err = s.Exec(1, 2); f.must(err) }, ids(log(1)), log(2))
+	f.exec(`DROP TABLE log`)
+	f.exec(`CREATE TABLE log (a INT, b INTEGER PRIMARY KEY)`)
+	f.changes(func() { _, err = s.Exec(1, 2); f.must(err) }, ids(log(2)), log(1))
+	f.exec(`DROP TABLE log`)
+	f.exec(`CREATE VIRTUAL TABLE log USING fts5(a, b)`)
+	f.changes(func() { _, err = s.Exec(1, 2); f.must(err) }, ids(tokens.Table("log")))
+}
+
+// A schema change on one connection is known on the others.
+func TestSchemaChangeElsewhere(t *testing.T) {
+	f := setUp(t)
+	one, err := f.db.Conn(f.ctx)
+	f.must(err)
+	defer one.Close()
+	two, err := f.db.Conn(f.ctx)
+	f.must(err)
+	defer two.Close()
+	log := func(n int) tokens.ID { return tokens.Row("log", n) }
+	f.execOn(one, `CREATE TABLE log (a INTEGER PRIMARY KEY, b INT)`)
+	f.changes(func() { f.execOn(two, `INSERT INTO log VALUES (1, 2)`) }, ids(log(1)), log(2))
+
+	// While it is not committed, nothing is certain.
+	f.execOn(one, `BEGIN; DROP TABLE log; CREATE TABLE log (a INT, b INTEGER PRIMARY KEY)`)
+	f.changes(func() {
+		f.execOn(one, `INSERT INTO log VALUES (3, 4)`)
+		f.execOn(one, `COMMIT`)
+	}, ids(tokens.Table("log")))
+	f.changes(func() { f.execOn(two, `INSERT INTO log VALUES (1, 2)`) }, ids(log(2)), log(1))
+
+	// Nor is it once it was rolled back, before that is known.
+	f.execOn(one, `BEGIN; DROP TABLE log; CREATE TABLE log (a INTEGER PRIMARY KEY, b INT)`)
+	f.execOn(one, `ROLLBACK`)
+	f.changes(func() { f.execOn(two, `INSERT INTO log VALUES (5, 6)`) }, ids(log(6)), log(5))
+}
+
+// A table that another program has changed is not as it was known.
+func TestSchemaChangeOutside(t *testing.T) {
+	f := setUp(t)
+	bare, err := sql.Open("sqlite", f.file)
+	f.must(err)
+	defer bare.Close()
+	f.execOn(bare, `CREATE TABLE log (a INTEGER PRIMARY KEY, b INT)`)
+	log := func(n int) tokens.ID { return tokens.Row("log", n) }
+	f.changes(func() { f.exec(`INSERT INTO log VALUES (1, 2)`) }, ids(tokens.Table("log")))
+	f.changes(func() { f.exec(`INSERT INTO log VALUES (2, 2)`) }, ids(log(2)), log(1))
+	f.execOn(bare, `ALTER TABLE log ADD COLUMN c`)
+	f.changes(func() { f.exec(`INSERT INTO log (a, b, c) VALUES (3, 2, 1)`) }, ids(tokens.Table("log")))
+	f.changes(func() { f.exec(`INSERT INTO log (a, b, c) VALUES (4, 2, 1)`) }, ids(log(4)), log(1))
+}
+
+func TestAttached(t *testing.T) {
+	f := setUp(t)
+	conn, err := f.db.Conn(f.ctx)
+	f.must(err)
+	defer conn.Close()
+	f.execOn(conn, `ATTACH ? AS "Side"`, filepath.Join(t.TempDir(), "side.db"))
+	f.execOn(conn, `CREATE TABLE side.users (name TEXT, id INTEGER PRIMARY KEY)`)
+	side := func(n int) tokens.ID { return tokens.Row("side.users", n) }
+	f.changes(func() { f.execOn(conn, `INSERT INTO side.users (id) VALUES (1)`) }, ids(side(1)), side(2))
+	f.changes(func() { f.execOn(conn, `UPDATE users SET name = 'z' WHERE id = 1`) }, ids(user(1)), side(1))
+	f.execOn(conn, `CREATE TEMP TABLE users (x INT, id INTEGER PRIMARY KEY)`)
+	f.changes(func() { f.execOn(conn, `INSERT INTO users (x, id) VALUES (3, 2)`) }, ids(user(2)), side(2))
+	f.execOn(conn, `DETACH side`)
+}
+
+// Connections to ":memory:" are databases of their own, with schemas of their own.
+func TestMemoryDatabases(t *testing.T) {
+	f := setUpFile(t, ":memory:")
+	log := func(n int) tokens.ID { return tokens.Row("log", n) }
+	one, err := f.db.Conn(f.ctx)
+	f.must(err)
+	defer one.Close()
+	two, err := f.db.Conn(f.ctx)
+	f.must(err)
+	defer two.Close()
+	f.execOn(one, `CREATE TABLE log (a INTEGER PRIMARY KEY, b INT)`)
+	f.execOn(two, `CREATE TABLE log (a INT, b INTEGER PRIMARY KEY)`)
+	for range 2 {
+		f.changes(func() { f.execOn(one, `REPLACE INTO log VALUES (1, 2)`) }, ids(log(1)), log(2))
+		f.changes(func() { f.execOn(two, `REPLACE INTO log VALUES (1, 2)`) }, ids(log(2)), log(1))
+	}
+}
+
+func TestSavepoints(t *testing.T) {
+	set := func(id int) string { return fmt.Sprintf(`UPDATE users SET name = name || 'z' WHERE id = %d`, id) }
+	for _, c := range []struct {
+		name  string
+		texts []string
+		want  []tokens.ID
+	}{
+		{"forgotten", []string{"BEGIN", set(1), "SAVEPOINT a", set(2), "ROLLBACK TO a", "COMMIT"}, ids(user(1))},
+		{"kept", []string{"BEGIN", set(1), "SAVEPOINT a", set(2), "RELEASE a", "COMMIT"}, ids(user(1), user(2))},
+		{"the same name", []string{"BEGIN", "SAVEPOINT a", set(1), "SAVEPOINT A", set(2), "ROLLBACK TO a", set(3), "COMMIT"}, ids(user(1), user(3))},
+		{"nested", []string{"BEGIN", "SAVEPOINT a", set(1), "SAVEPOINT b", set(2), "ROLLBACK TO a", set(3), "COMMIT"}, ids(user(3))},
+		{"quoted", []string{"BEGIN", `SAVEPOINT "a b"`, set(1), "SAVEPOINT [x]", set(2), "ROLLBACK TRANSACTION TO SAVEPOINT `A B`", set(3), "COMMIT"}, ids(user(3))},
+		{"it is the transaction", []string{"SAVEPOINT a", set(1), "SAVEPOINT b", set(2), "ROLLBACK TO b", "RELEASE a"}, ids(user(1))},
+		{"it is the transaction, rolled back", []string{"SAVEPOINT a", set(1), "ROLLBACK TO a", "RELEASE a"}, nil},
+		{"it is the transaction, all rolled back", []string{"SAVEPOINT a", set(1), "ROLLBACK"}, nil},
+		{"not in ASCII", []string{"BEGIN", "SAVEPOINT ä", set(1), "ROLLBACK TO ä", set(2), "COMMIT"}, ids(user(1), user(2))},
+		{"several in one text", []string{"BEGIN", "SAVEPOINT a; " + set(1), set(2) + "; ROLLBACK TO a", set(3), "COMMIT"}, ids(user(1), user(2), user(3))},
+		{"commit among others", []string{"BEGIN", set(1) + "; COMMIT; " + set(2)}, ids(user(1), user(2))},
+		{"begin among others", []string{set(1) + "; BEGIN; " + set(2), "ROLLBACK"}, ids(user(1))},
+	} {
+		for _, how := range []string{"exec", "prepared", "query"} {
+			t.Run(c.name+"/"+how, func(t *testing.T) {
+				f := setUp(t)
+				conn, err := f.db.Conn(f.ctx)
+				f.must(err)
+				defer conn.Close()
+				f.changes(func() {
+					for _, text := range c.texts {
+						switch how {
+						case "exec":
+							f.execOn(conn, text)
+						case "prepared":
+							s, err := conn.PrepareContext(f.ctx, text)
+							f.must(err)
+							_, err = s.ExecContext(f.ctx)
+							f.must(err)
+							f.must(s.Close())
+						case "query":
+							rows, err := conn.QueryContext(f.ctx, text)
+							f.must(err)
+							f.must(rows.Close())
+						}
+					}
+				}, c.want)
+				if n := f.stamps(user(1)); n[0] == 0 {
+					t.Fatal("no token")
+				}
+			})
+		}
+	}
+}
+
+// A commit by text is fenced before it is sent, not by the commit hook, which holds readers off.
+func TestFencedBeforeCommitIsSent(t *testing.T) {
+	for _, texts := range [][]string{{"BEGIN", "COMMIT"}, {"SAVEPOINT a", "RELEASE a"}} {
+		f := setUp(t)
+		conn, err := f.db.Conn(f.ctx)
+		f.must(err)
+		defer conn.Close()
+		f.execOn(conn, texts[0])
+		f.execOn(conn, `UPDATE users SET name = 'z' WHERE id = 1`)
+		if ops := f.backend.Ops(); len(ops) != 0 {
+			t.Errorf("before COMMIT: %v", ops)
+		}
+		f.execOn(conn, texts[1])
+		if ops := f.backend.Ops(); !slices.Equal(ops, []string{"fence", "publish"}) {
+			t.Errorf("%s: %v", texts[1], ops)
+		}
+	}
+}
+
+func TestReadOnlyCostsNothing(t *testing.T) {
+	f := setUp(t)
+	tx, err := f.db.BeginTx(f.ctx, &sql.TxOptions{ReadOnly: true})
+	f.must(err)
+	var n int
+	f.must(tx.QueryRow(`SELECT count(*) FROM users`).Scan(&n))
+	f.must(tx.Commit())
+	tx, err = f.db.BeginTx(f.ctx, nil)
+	f.must(err)
+	f.execOn(tx, `UPDATE users SET name = 'z' WHERE id = 1`)
+	f.must(tx.Rollback())
+	if ops := f.backend.Ops(); len(ops) != 0 {
+		t.Errorf("the store was asked for %v", ops)
+	}
+}
+
+func TestRollbackTaints(t *testing.T) {
+	f := setUp(t)
+	ctx, scope := txscope.OpenScope(f.ctx, f.store)
+	_, other := txscope.OpenScope(f.ctx, f.store)
+	tx, err := f.db.BeginTx(ctx, nil)
+	f.must(err)
+	rows, err := tx.QueryContext(ctx, `UPDATE users SET name = 'z' WHERE id = 1 RETURNING id`)
+	f.must(err)
+	if !rows.Next() {
+		t.Fatal("no row")
+	}
+	// In the middle of the statement already.
+	if scope.Usable(user(1)) || scope.Storable(user(1)) || scope.Storable(user(2)) {
+		t.Error("dirty data can be served or stored")
+	}
+	if !scope.Usable(user(2)) || !other.Storable(user(1)) {
+		t.Error("others suffer")
+	}
+	f.must(rows.Close())
+	f.must(tx.Rollback())
+	if scope.Storable(user(1)) || scope.Storable(tokens.Table("users")) || !scope.Storable(user(2)) || !scope.Usable(user(1)) {
+		t.Error("what was rolled back counts wrongly")
+	}
+	if !other.Storable(user(1)) {
+		t.Error("others suffer")
+	}
+}
+
+// SQLite rolls back by itself after some errors; the wrapper must not go on as if it had not.
+func TestRollbackByTheDatabase(t *testing.T) {
+	f := setUp(t)
+	ctx, scope := txscope.OpenScope(f.ctx, f.store)
+	tx, err := f.db.BeginTx(ctx, nil)
+	f.must(err)
+	f.execOn(tx, `UPDATE users SET name = 'z' WHERE id = 1`)
+	f.changes(func() {
+		if _, err := tx.ExecContext(ctx, `INSERT OR ROLLBACK INTO users (id) VALUES (1)`); err == nil {
+			t.Fatal("no error")
+		}
+	}, nil)
+	if scope.Storable(user(1)) || !scope.Storable(user(2)) {
+		t.Error("what was rolled back counts wrongly")
+	}
+	// What follows is outside of any transaction.
+	f.changes(func() { f.execOn(tx, `UPDATE users SET name = 'y' WHERE id = 2`) }, ids(user(2)))
+	if err := tx.Commit(); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestReturning(t *testing.T) {
+	insert := `INSERT INTO users (id) VALUES (10), (11), (12) RETURNING id`
+	want := ids(user(10), user(11), user(12))
+	f := setUp(t)
+	conn, err := f.db.Conn(f.ctx)
+	f.must(err)
+	defer conn.Close()
+
+	f.changes(func() {
+		rows, err := conn.QueryContext(f.ctx, insert)
+		f.must(err)
+		if !rows.Next() {
+			t.Fatal("no row")
+		}
+		if ops := f.backend.Ops(); len(ops) != 0 {
+			t.Errorf("before it commits: %v", ops)
+		}
+		types, err := rows.ColumnTypes()
+		f.must(err)
+		if got := types[0].ScanType().Kind().String(); got != "int64" {
+			t.Errorf("scan type %s", got)
+		}
+		f.must(rows.Close())
+		if ops := f.backend.Ops(); !slices.Equal(ops, []string{"fence", "publish"}) {
+			t.Errorf("closed: %v", ops)
+		}
+	}, want)
+
+	f.exec(`DELETE FROM users WHERE id >= 10`)
+	f.changes(func() {
+		var got []int
+		f.must(sqlx.SelectContext(f.ctx, f.db, &got, insert))
+		if len(got) != 3 {
+			t.Errorf("got %v", got)
+		}
+	}, want)
+
+	f.exec(`DELETE FROM users WHERE id >= 10`)
+	f.changes(func() {
+		rows, err := conn.QueryContext(f.ctx, insert)
+		f.must(err)
+		// Another statement meanwhile: SQLite commits when both are done.
+		f.execOn(conn, `UPDATE users SET name = 'q' WHERE id = 1`)
+		f.must(rows.Close())
+	}, append(want, user(1)))
+
+	f.exec(`DELETE FROM users WHERE id >= 10`)
+	f.changes(func() {
+		rows, err := conn.QueryContext(f.ctx, insert)
+		f.must(err)
+		// It becomes part of a transaction.
+		tx, err := conn.BeginTx(f.ctx, nil)
+		f.must(err)
+		f.must(rows.Close())
+		f.must(tx.Rollback())
+	}, nil)
+}
+
+func TestRaw(t *testing.T) {
+	f := setUp(t)
+	conn, err := f.db.Conn(f.ctx)
+	f.must(err)
+	raw := func(query string) {
+		t.Helper()
+		f.must(conn.Raw(func(c any) error {
+			_, err := c.(*txscope.Conn).Bare().(driver.ExecerContext).ExecContext(f.ctx, query, nil)
+			return err
+		}))
+	}
+	f.changes(func() {
+		raw(`UPDATE users SET name = 'z' WHERE id = 1`)
+		if !f.fenced(user(1)) {
+			t.Error("not fenced")
+		}
+		f.must(conn.PingContext(f.ctx))
+		f.execOn(conn, `SELECT 1`)
+	}, ids(user(1)))
+
+	f.changes(func() {
+		raw(`BEGIN; UPDATE users SET name = 'y' WHERE id = 1`)
+		raw(`SAVEPOINT a`)
+		f.execOn(conn, `UPDATE users SET name = 'x' WHERE id = 2`)
+		raw(`ROLLBACK TO a`)
+		f.execOn(conn, `COMMIT`)
+	}, ids(user(1), user(2)))
+
+	f.changes(func() {
+		tx, err := conn.BeginTx(f.ctx, nil)
+		f.must(err)
+		raw(`UPDATE users SET name = 'v' WHERE id = 1`)
+		f.must(tx.Rollback())
+	}, nil)
+
+	f.changes(func() {
+		raw(`UPDATE users SET name = 'u' WHERE id = 3`)
+		f.must(conn.Close()) // back to the pool
+	}, ids(user(3)))
+
+	// Hooks that were replaced are put back.
+	conn, err = f.db.Conn(f.ctx)
+	f.must(err)
+	defer conn.Close()
+	f.must(conn.Raw(func(c any) error {
+		bare := c.(*txscope.Conn).Bare()
+		bare.(sqlite.HookRegisterer).RegisterPreUpdateHook(nil)
+		bare.(sqlite.HookRegisterer).RegisterCommitHook(nil)
+		return bare.(sqlite.AuthorizerRegisterer).RegisterAuthorizer(nil)
+	}))
+	f.changes(func() { f.execOn(conn, `UPDATE users SET name = 't' WHERE id = 1`) }, ids(user(1)))
+}
+
+func TestOccupiedConnectionIsRefused(t *testing.T) {
+	d := new(sqlite.Driver)
+	d.RegisterConnectionHook(func(c sqlite.ExecQuerierContext, _ string) error {
+		return c.(sqlite.AuthorizerRegisterer).RegisterAuthorizer(func(sqlite.AuthorizerActionCode, string, string, string, string) sqlite.AuthorizerReturnCode {
+			return sqlite.AuthorizerOK
+		})
+	})
+	store := tokens.NewMemory()
+	defer store.Close()
+	c, err := txscope.Wrap(connector{d, ":memory:"}, store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := sql.OpenDB(c)
+	defer db.Close()
+	if err := db.Ping(); err == nil || !strings.Contains(err.Error(), "hooks of its own") {
+		t.Errorf("got %v", err)
+	}
+}
+
+type connector struct {
+	d   *sqlite.Driver
+	dsn string
+}
+
+func (c connector) Connect(context.Context) (driver.Conn, error) { return c.d.Open(c.dsn) }
+func (c connector) Driver() driver.Driver                        { return c.d }
+
+func TestStoreDown(t *testing.T) {
+	f := setUp(t)
+	before := f.stamps(user(1), user(2))
+	f.backend.SetDown(true)
+	f.exec(`UPDATE users SET name = 'z' WHERE id = 1`)
+	tx, err := f.db.BeginTx(f.ctx, nil)
+	f.must(err)
+	f.execOn(tx, `UPDATE users SET name = 'y' WHERE id = 2`)
+	f.must(tx.Commit())
+	f.backend.SetDown(false)
+	eventually(t, func() bool {
+		_, err := f.store.Read(f.ctx, ids(user(1)))
+		return err == nil
+	})
+	after := f.stamps(user(1), user(2))
+	if before[0] == after[0] || before[1] == after[1] {
+		t.Error("not published when the store was back")
+	}
+	if n := strings.Count(f.log.String(), "level=WARN"); n != 1 {
+		t.Errorf("%d warnings:\n%s", n, f.log)
+	}
+}
+
+func eventually(t *testing.T, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not happen")
+		}
+	}
+}
+
+func TestStrict(t *testing.T) {
+	update := `UPDATE users SET name = 'z' WHERE id = 1`
+	returning := update + ` RETURNING id`
+	for name, run := range map[string]func(f *fixture, conn *sql.Conn) error{
+		"autocommit": func(f *fixture, conn *sql.Conn) error {
+			_, err := conn.ExecContext(f.ctx, update)
+			return err
+		},
+		"prepared": func(f *fixture, conn *sql.Conn) error {
+			s, err := conn.PrepareContext(f.ctx, update)
+			f.must(err)
+			defer s.Close()
+			_, err = s.ExecContext(f.ctx)
+			return err
+		},
+		"returning, closed": func(f *fixture, conn *sql.Conn) error {
+			rows, err := conn.QueryContext(f.ctx, returning)
+			f.must(err)
+			return rows.Close()
+		},
+		"returning, read": func(f *fixture, conn *sql.Conn) error {
+			rows, err := conn.QueryContext(f.ctx, returning)
+			f.must(err)
+			for rows.Next() {
+				continue
+			}
+			return rows.Err()
+		},
+		"api": func(f *fixture, conn *sql.Conn) error {
+			tx, err := conn.BeginTx(f.ctx, nil)
+			f.must(err)
+			f.execOn(tx, update)
+			return tx.Commit()
+		},
+		"text": func(f *fixture, conn *sql.Conn) error {
+			f.execOn(conn, `BEGIN`)
+			f.execOn(conn, update)
+			_, err := conn.ExecContext(f.ctx, `COMMIT`)
+			return err
+		},
+		"text in one": func(f *fixture, conn *sql.Conn) error {
+			_, err := conn.ExecContext(f.ctx, `BEGIN; `+update+`; COMMIT`)
+			return err
+		},
+		"savepoint": func(f *fixture, conn *sql.Conn) error {
+			f.execOn(conn, `SAVEPOINT a`)
+			f.execOn(conn, update)
+			_, err := conn.ExecContext(f.ctx, `RELEASE a`)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := setUp(t, txscope.Strict())
+			conn, err := f.db.Conn(f.ctx)
+			f.must(err)
+			defer conn.Close()
+			f.backend.SetDown(true)
+			if err := run(f, conn); !errors.Is(err, txscope.ErrFence) {
+				t.Fatalf("got %v", err)
+			}
+			var name string
+			f.must(conn.QueryRowContext(f.ctx, `SELECT name FROM users WHERE id = 1`).Scan(&name))
+			if name != "a" {
+				t.Errorf("it was committed: %s", name)
+			}
+			f.backend.SetDown(false)
+			eventually(t, func() bool {
+				_, err := f.store.Read(f.ctx, ids(user(1)))
+				return err == nil
+			})
+			f.changes(func() { f.execOn(conn, update) }, ids(user(1)))
+		})
+	}
+}
+
+// The error of a statement that was not let commit is SQLite's too.
+func TestStrictErrorIsSQLites(t *testing.T) {
+	f := setUp(t, txscope.Strict())
+	f.backend.SetDown(true)
+	_, err := f.db.ExecContext(f.ctx, `UPDATE users SET name = 'z' WHERE id = 1`)
+	var e *sqlite.Error
+	if !errors.As(err, &e) || e.Code() != sqlite3.SQLITE_CONSTRAINT_COMMITHOOK {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A COMMIT that finds the database busy leaves the transaction open: it is neither published nor
+// released before it has ended.
+func TestBusyCommit(t *testing.T) {
+	f := setUpFile(t, filepath.Join(t.TempDir(), "test.db")+"?_journal_mode=DELETE&_busy_timeout=1")
+	writer, err := f.db.Conn(f.ctx)
+	f.must(err)
+	defer writer.Close()
+	reader, err := f.db.Conn(f.ctx)
+	f.must(err)
+	defer reader.Close()
+
+	f.execOn(writer, `BEGIN`)
+	f.execOn(writer, `UPDATE users SET name = 'z' WHERE id = 1`)
+	rows, err := reader.QueryContext(f.ctx, `SELECT * FROM users`)
+	f.must(err)
+	if !rows.Next() {
+		t.Fatal("no row")
+	}
+	before := f.stamps(user(1))
+	if _, err := writer.ExecContext(f.ctx, `COMMIT`); err == nil {
+		t.Fatal("not busy")
+	}
+	if ops := f.backend.Ops(); !slices.Equal(ops, []string{"fence"}) {
+		t.Errorf("busy: %v", ops)
+	}
+	f.must(rows.Close())
+	f.execOn(writer, `UPDATE users SET name = 'y' WHERE id = 2`)
+	f.execOn(writer, `COMMIT`)
+	if ops := f.backend.Ops(); !slices.Equal(ops, []string{"fence", "publish"}) {
+		t.Errorf("committed: %v", ops)
+	}
+	if after := f.stamps(user(1)); before[0] == after[0] {
+		t.Error("the key has not changed")
+	}
+
+	// By the API the driver rolls back.
+	tx, err := writer.BeginTx(f.ctx, nil)
+	f.must(err)
+	f.execOn(tx, `UPDATE users SET name = 'x' WHERE id = 1`)
+	rows, err = reader.QueryContext(f.ctx, `SELECT * FROM users`)
+	f.must(err)
+	if !rows.Next() {
+		t.Fatal("no row")
+	}
+	if err := tx.Commit(); err == nil {
+		t.Fatal("not busy")
+	}
+	if ops := f.backend.Ops(); !slices.Equal(ops, []string{"fence", "release"}) {
+		t.Errorf("rolled back: %v", ops)
+	}
+
+	// And SQLite does outside of a transaction, before its commit hook.
+	if _, err := writer.ExecContext(f.ctx, `UPDATE users SET name = 'x' WHERE id = 1`); err == nil || !strings.Contains(err.Error(), "locked") {
+		t.Fatalf("not busy: %v", err)
+	}
+	if ops := f.backend.Ops(); len(ops) != 0 {
+		t.Errorf("rolled back by SQLite: %v", ops)
+	}
+	f.must(rows.Close())
+	f.changes(func() { f.execOn(writer, `UPDATE users SET name = 'x' WHERE id = 1`) }, ids(user(1)))
+}
+
+// The request may be gone when COMMIT returns.
+func TestCancelAfterCommitPublishes(t *testing.T) {
+	f := setUp(t)
+	for name, run := range map[string]func(ctx context.Context, cancel func()){
+		"transaction": func(ctx context.Context, cancel func()) {
+			tx, err := f.db.BeginTx(ctx, nil)
+			f.must(err)
+			f.execOn(tx, `UPDATE users SET name = name || 'z' WHERE id = 1`)
+			_ = tx.Commit()
+		},
+		"autocommit": func(ctx context.Context, cancel func()) {
+			_, _ = f.db.ExecContext(ctx, `UPDATE users SET name = name || 'z' WHERE id = 1`)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(f.ctx)
+			defer cancel()
+			f.backend.OnCall(func(c txscopetest.Call) {
+				if c.Op == "fence" {
+					cancel() // the last moment before COMMIT; SQLite may or may not notice
+				}
+			})
+			var was, is string
+			f.must(f.db.Get(&was, `SELECT name FROM users WHERE id = 1`))
+			before := f.stamps(user(1))
+			run(ctx, cancel)
+			after := f.stamps(user(1))
+			f.must(f.db.Get(&is, `SELECT name FROM users WHERE id = 1`))
+			if (was != is) != (before[0] != after[0]) {
+				t.Errorf("row %s -> %s, key %v -> %v", was, is, before, after)
+			}
+		})
+		f.backend.OnCall(nil)
+	}
+}
+
+// Contexts that end at any time leave neither a race nor a stale key.
+func TestCancelAnywhere(t *testing.T) {
+	f := setUp(t)
+	for i := range 60 {
+		var was, is string
+		f.must(f.db.Get(&was, `SELECT name FROM users WHERE id = 1`))
+		before := f.stamps(user(1))
+		ctx, cancel := context.WithTimeout(f.ctx, time.Duration(i*20)*time.Microsecond)
+		tx, err := f.db.BeginTx(ctx, nil)
+		if err == nil {
+			_, _ = tx.ExecContext(ctx, `UPDATE users SET name = name || 'z' WHERE id = 1`)
+			_, _ = tx.ExecContext(ctx, `SAVEPOINT a`)
+			_, _ = tx.ExecContext(ctx, `UPDATE users SET name = name || 'z' WHERE id = 1`)
+			_, _ = tx.ExecContext(ctx, `ROLLBACK TO a`)
+			_ = tx.Commit()
+		}
+		_, _ = f.db.ExecContext(ctx, `UPDATE users SET boss = NULL WHERE id = 1`)
+		cancel()
+		f.must(f.db.Get(&is, `SELECT name FROM users WHERE id = 1`))
+		var after []tokens.Stamp
+		eventually(t, func() bool { // the rollback can be under way in another goroutine
+			found, err := f.store.Read(f.ctx, ids(user(1)))
+			f.must(err)
+			after = []tokens.Stamp{found[0].Stamp}
+			return !found[0].Fenced
+		})
+		if was != is && before[0] == after[0] {
+			t.Fatalf("row %s -> %s, and the key stays", was, is)
+		}
+	}
+}
+
+func TestScopeless(t *testing.T) {
+	f := setUp(t)
+	request := context.WithValue(f.ctx, http.ServerContextKey, new(http.Server))
+	inside, _ := txscope.OpenScope(request, f.store)
+	_, err := f.db.ExecContext(inside, `SELECT 1`)
+	f.must(err)
+	if s := f.log.String(); s != "" {
+		t.Errorf("logged: %s", s)
+	}
+	for range 3 {
+		_, err = f.db.ExecContext(request, `SELECT 1`)
+		f.must(err)
+	}
+	if n := strings.Count(f.log.String(), "put the middleware first in the chain"); n != 1 {
+		t.Errorf("logged %d times: %s", n, f.log)
+	}
+}
+
+func TestWatermark(t *testing.T) {
+	f := setUp(t)
+	ctx, scope := txscope.OpenScope(f.ctx, f.store)
+	began := f.store.Seen()
+	tx, err := f.db.BeginTx(f.ctx, nil) // without the scope
+	f.must(err)
+	conn, err := f.db.Conn(f.ctx)
+	f.must(err)
+	defer conn.Close()
+	f.execOn(conn, `BEGIN`)
+	f.exec(`UPDATE users SET name = 'z' WHERE id = 1`)
+	_, late := txscope.OpenScope(f.ctx, f.store)
+	if late.Watermark() <= began {
+		t.Fatalf("the test is wrong: %v, %v", late.Watermark(), began)
+	}
+	lateCtx, _ := txscope.OpenScope(f.ctx, f.store)
+	_, err = tx.QueryContext(lateCtx, `SELECT 1`)
+	f.must(err)
+	lower, _ := txscope.FromContext(lateCtx)
+	if lower.Watermark() > began {
+		t.Error("a query in a transaction has not lowered the watermark")
+	}
+	textCtx, text := txscope.OpenScope(f.ctx, f.store)
+	if _, err = conn.ExecContext(textCtx, `SELECT 1`); err != nil || text.Watermark() > began {
+		t.Errorf("nor has one in a transaction by text: %v", err)
+	}
+	if scope.Watermark() > began {
+		t.Error("the watermark has gone up")
+	}
+	_ = ctx
+	f.must(tx.Rollback())
+	f.execOn(conn, `ROLLBACK`)
+}
+
+func TestOnCommitAndChanged(t *testing.T) {
+	f := setUp(t)
+	ctx, scope := txscope.OpenScope(f.ctx, f.store)
+	var heard []*tokens.Changes
+	scope.OnChange(func(c *tokens.Changes) { heard = append(heard, c) })
+
+	tx, err := f.db.BeginTx(ctx, nil)
+	f.must(err)
+	f.execOn(tx, `UPDATE users SET name = 'z' WHERE id = 1`)
+	called := false
+	txscope.OnCommit(ctx, func(inner context.Context) {
+		called = true
+		if f.fenced(user(1)) {
+			t.Error("called before it was published")
+		}
+		if _, ok := inner.Deadline(); !ok {
+			t.Error("no deadline")
+		}
+	})
+	f.must(txscope.Changed(ctx, note("x")))
+	if called {
+		t.Error("called before the commit")
+	}
+	f.changes(func() { f.must(tx.Commit()) }, ids(user(1), note("x")))
+	if !called || len(heard) != 1 || !heard[0].Affect(note("x")) {
+		t.Errorf("called: %v, heard: %d", called, len(heard))
+	}
+
+	tx, err = f.db.BeginTx(ctx, nil)
+	f.must(err)
+	f.execOn(tx, `UPDATE users SET name = 'y' WHERE id = 1`)
+	txscope.OnCommit(ctx, func(context.Context) { t.Error("called after a rollback") })
+	f.must(txscope.Changed(ctx, note("y")))
+	f.changes(func() { f.must(tx.Rollback()) }, nil)
+}
+
+// Connections write at the same time, each for itself.
+func TestConcurrent(t *testing.T) {
+	f := setUp(t)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for j := range 10 {
+				ctx, scope := txscope.OpenScope(f.ctx, f.store)
+				id := 100 + i
+				_, err := f.db.ExecContext(ctx, `REPLACE INTO users (id, name) VALUES (?, ?)`, id, fmt.Sprint(i, j))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if !scope.Storable(user(id)) {
+					t.Error("not storable after the commit")
+				}
+			}
+		})
+	}
+	wg.Wait()
+	f.stamps(user(100))
+}

@@ -1,0 +1,225 @@
+package txscope
+
+import (
+	"context"
+	"database/sql/driver"
+	"io"
+	"reflect"
+	"strings"
+)
+
+// stmt is a prepared statement that knows its connection.
+type stmt struct {
+	c       *Conn
+	bare    driver.Stmt
+	query   string
+	control Control
+	memo    any
+}
+
+// convertingStmt is a stmt of a driver that converts arguments by column. database/sql treats
+// statements with that method differently, so others must not have it.
+type convertingStmt struct {
+	*stmt
+	legacyConverter
+}
+
+func newStmt(c *Conn, bare driver.Stmt, query string, memo any) driver.Stmt {
+	s := &stmt{c: c, bare: bare, query: query, control: c.session.Control(query), memo: memo}
+	if cc, ok := bare.(legacyConverter); ok {
+		return convertingStmt{s, cc}
+	}
+	return s
+}
+
+var (
+	_ driver.StmtExecContext   = (*stmt)(nil)
+	_ driver.StmtQueryContext  = (*stmt)(nil)
+	_ driver.NamedValueChecker = (*stmt)(nil)
+)
+
+// Close is part of driver.Stmt.
+func (s *stmt) Close() error { return s.bare.Close() }
+
+// NumInput is part of driver.Stmt.
+func (s *stmt) NumInput() int { return s.bare.NumInput() }
+
+// CheckNamedValue is part of driver.NamedValueChecker. database/sql asks the connection where a
+// statement has no such method.
+func (s *stmt) CheckNamedValue(nv *driver.NamedValue) error {
+	if checker, ok := s.bare.(driver.NamedValueChecker); ok {
+		return checker.CheckNamedValue(nv)
+	}
+	if s.c.checker != nil {
+		return s.c.checker.CheckNamedValue(nv)
+	}
+	return driver.ErrSkip
+}
+
+// ExecContext is part of driver.StmtExecContext.
+func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	c := s.c
+	if s.control.Kind == Commit || s.control.Kind == Release {
+		c.enter(ctx)
+		if c.commits(s.control) {
+			var res driver.Result
+			err := c.commitText(ctx, s.query, args, s.memo, func() (err error) {
+				res, err = execStmt(ctx, s.bare, args)
+				return err
+			})
+			return res, err
+		}
+	}
+	c.before(ctx, s.query, args, s.memo, s.control)
+	res, err := execStmt(ctx, s.bare, args)
+	return res, c.after(s.control, err)
+}
+
+// Exec is part of driver.Stmt.
+func (s *stmt) Exec(args []driver.Value) (driver.Result, error) {
+	return s.ExecContext(context.Background(), namedValues(args))
+}
+
+// QueryContext is part of driver.StmtQueryContext.
+func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	c := s.c
+	if s.control.Kind == Commit || s.control.Kind == Release {
+		c.enter(ctx)
+		if c.commits(s.control) {
+			var rows driver.Rows
+			err := c.commitText(ctx, s.query, args, s.memo, func() (err error) {
+				rows, err = queryStmt(ctx, s.bare, args)
+				return err
+			})
+			return rows, err
+		}
+	}
+	c.before(ctx, s.query, args, s.memo, s.control)
+	rows, err := queryStmt(ctx, s.bare, args)
+	return c.queried(ctx, s.control, rows, err)
+}
+
+// Query is part of driver.Stmt.
+func (s *stmt) Query(args []driver.Value) (driver.Rows, error) {
+	return s.QueryContext(context.Background(), namedValues(args))
+}
+
+func namedValues(values []driver.Value) []driver.NamedValue {
+	args := make([]driver.NamedValue, len(values))
+	for i, v := range values {
+		args[i] = driver.NamedValue{Ordinal: i + 1, Value: v}
+	}
+	return args
+}
+
+// rows are the rows of a statement that is committed by itself, at the latest when they are closed.
+// What the bare rows lack of the optional methods answers as database/sql does for those without.
+type rows struct {
+	driver.Rows
+	c       *Conn
+	ctx     context.Context
+	refused error // why the commit that a row was to make did not happen
+	closed  bool
+}
+
+var (
+	_ driver.RowsNextResultSet              = (*rows)(nil)
+	_ driver.RowsColumnTypeScanType         = (*rows)(nil)
+	_ driver.RowsColumnTypeDatabaseTypeName = (*rows)(nil)
+	_ driver.RowsColumnTypeLength           = (*rows)(nil)
+	_ driver.RowsColumnTypeNullable         = (*rows)(nil)
+	_ driver.RowsColumnTypePrecisionScale   = (*rows)(nil)
+)
+
+// Next is part of driver.Rows.
+func (r *rows) Next(dest []driver.Value) error {
+	r.c.ctx = r.ctx
+	return r.read(r.Rows.Next(dest))
+}
+
+// read takes in what the driver said.
+func (r *rows) read(err error) error {
+	r.c.ctx = nil
+	if err == nil || err == io.EOF {
+		return err
+	}
+	r.refused = r.c.refused
+	return r.c.refusal(err)
+}
+
+// Close is part of driver.Rows.
+func (r *rows) Close() error {
+	c := r.c
+	c.ctx = r.ctx
+	err := r.Rows.Close()
+	if r.refused != nil && err != nil {
+		c.refused = r.refused // drivers say it again
+	}
+	err = c.refusal(err)
+	if !r.closed {
+		r.closed = true
+		c.unread--
+		c.settle(err)
+	}
+	c.ctx = nil
+	return err
+}
+
+// HasNextResultSet is part of driver.RowsNextResultSet.
+func (r *rows) HasNextResultSet() bool {
+	next, ok := r.Rows.(driver.RowsNextResultSet)
+	return ok && next.HasNextResultSet()
+}
+
+// NextResultSet is part of driver.RowsNextResultSet.
+func (r *rows) NextResultSet() error {
+	next, ok := r.Rows.(driver.RowsNextResultSet)
+	if !ok {
+		return io.EOF
+	}
+	r.c.ctx = r.ctx
+	return r.read(next.NextResultSet())
+}
+
+// ColumnTypeScanType is part of driver.RowsColumnTypeScanType.
+func (r *rows) ColumnTypeScanType(index int) reflect.Type {
+	if t, ok := r.Rows.(driver.RowsColumnTypeScanType); ok {
+		return t.ColumnTypeScanType(index)
+	}
+	return reflect.TypeFor[any]()
+}
+
+// ColumnTypeDatabaseTypeName is part of driver.RowsColumnTypeDatabaseTypeName.
+func (r *rows) ColumnTypeDatabaseTypeName(index int) string {
+	if t, ok := r.Rows.(driver.RowsColumnTypeDatabaseTypeName); ok {
+		return t.ColumnTypeDatabaseTypeName(index)
+	}
+	return ""
+}
+
+// ColumnTypeLength is part of driver.RowsColumnTypeLength.
+func (r *rows) ColumnTypeLength(index int) (length int64, ok bool) {
+	if t, ok := r.Rows.(driver.RowsColumnTypeLength); ok {
+		return t.ColumnTypeLength(index)
+	}
+	return 0, false
+}
+
+// ColumnTypeNullable is part of driver.RowsColumnTypeNullable.
+func (r *rows) ColumnTypeNullable(index int) (nullable, ok bool) {
+	if t, ok := r.Rows.(driver.RowsColumnTypeNullable); ok {
+		return t.ColumnTypeNullable(index)
+	}
+	return false, false
+}
+
+// ColumnTypePrecisionScale is part of driver.RowsColumnTypePrecisionScale.
+func (r *rows) ColumnTypePrecisionScale(index int) (precision, scale int64, ok bool) {
+	if t, ok := r.Rows.(driver.RowsColumnTypePrecisionScale); ok {
+		return t.ColumnTypePrecisionScale(index)
+	}
+	return 0, 0, false
+}
+
+// equalName compares names of savepoints as package tokens does.
+func equalName(a, b string) bool { return strings.EqualFold(a, b) }
