@@ -298,6 +298,22 @@ func TestFetchDoesNotServeOwnWrites(t *testing.T) {
 	is(t, "rolled back", v, made, "old", false)
 }
 
+// TestFetchJudgesAHit: a transaction that writes while the value store is asked keeps its answer
+// from being served.
+func TestFetchJudgesAHit(t *testing.T) {
+	store := newValues()
+	f := newFetcher(t, request.Config{Values: store})
+	fetch(t, f.open(t), "old", user1)
+	w := f.store.Ledger().Begin()
+	defer w.End(tokens.Committed)
+	store.during = func() { w.Add(user1) }
+	v, made := fetch(t, f.open(t), "dirty", user1)
+	is(t, "written meanwhile", v, made, "dirty", true)
+	if e := f.last(); e.Stored || e.Reason != request.OwnWrite {
+		t.Errorf("%+v", e)
+	}
+}
+
 // TestFetchOtherVersions: values of another build, of another type, or under other arguments are
 // misses.
 func TestFetchOtherVersions(t *testing.T) {

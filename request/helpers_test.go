@@ -182,7 +182,8 @@ type values struct {
 	ttl     time.Duration // of the last Set
 	get     error
 	set     error
-	missing bool // return fewer values than keys
+	missing bool   // return fewer values than keys
+	during  func() // called in Get, before it returns
 }
 
 func newValues() *values { return &values{m: map[string][]byte{}} }
@@ -201,6 +202,9 @@ func (v *values) Get(_ context.Context, keys []string) ([][]byte, error) {
 	out := make([][]byte, len(keys))
 	for i, k := range keys {
 		out[i] = v.m[k]
+	}
+	if v.during != nil {
+		v.during()
 	}
 	return out, nil
 }

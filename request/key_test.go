@@ -413,6 +413,25 @@ func TestReadDuringOwnCommit(t *testing.T) {
 	}
 }
 
+// TestOneTokenForTheRequest: of two reads that overlap, the one that ends first counts.
+func TestOneTokenForTheRequest(t *testing.T) {
+	store, b := newStore(t)
+	kit := newKit(t, request.Config{Tokens: store})
+	warm(t, store, user1)
+	ctx, _ := kit.Open(t.Context())
+	var inner request.Key
+	overlap := func() {
+		b.afterRead.Store(nil)
+		publish(t, store, user1)
+		inner = key(t, ctx, user1)
+	}
+	b.afterRead.Store(&overlap)
+	outer := key(t, ctx, user1)
+	if outer.Token() != inner.Token() {
+		t.Errorf("one request has the keys %q and %q", outer.Token(), inner.Token())
+	}
+}
+
 func TestPrefetch(t *testing.T) {
 	store, b := newStore(t)
 	kit := newKit(t, request.Config{Tokens: store})

@@ -129,11 +129,10 @@ func (v *version) appendText(b []byte, segments []tokens.Segment) []byte {
 	return b
 }
 
-// resolve sets v to what the segments depend on, and judges it for the first time. The error is
-// one that a caller must see; v then says StoreDown.
+// resolve sets v, which is new, to what the segments depend on, and judges it for the first time.
+// The error is one that a caller must see; v then says StoreDown.
 func (s *Scope) resolve(ctx context.Context, v *version, segments []tokens.Segment) error {
-	v.scope = s
-	v.clear()
+	v.scope, v.usable = s, true
 	if !s.recall(v, segments) {
 		v.clear()
 		ids := identifiers(segments)

@@ -140,11 +140,34 @@ func (s *exState) turn(row int, from, to uint8) {
 }
 
 // canonical drops what cannot matter any more and replaces stamps by their ranks.
-func (s *exState) canonical(sc *exScenario) {
+func (s *exState) canonical(sc *exScenario, broken exBreak) {
 	for i := range s.actors {
-		s.actors[i].lapsed = s.actors[i].lapsed && s.fencedBy(i)
+		a := &s.actors[i]
+		a.lapsed = a.lapsed && s.fencedBy(i)
+		if i >= len(sc.actors) || !sc.actors[i].reader() {
+			continue
+		}
+		key := sc.actors[i].key
+		switch {
+		case a.phase == exOpen && s.newest(sc, key) > a.w && !broken.noGuard:
+			// It will not store: what it has loaded and since when does not matter.
+			*a = exActor{phase: exOpen}
+		case a.phase == exAsked && !a.storable:
+			a.has, a.val = 0, [exRows]uint8{}
+		case a.phase == exMissed && !s.findable(sc, key, a.tok):
+			*a = exActor{} // nobody would find what it stores
+		}
 	}
-	s.values = slices.DeleteFunc(s.values, func(v exValue) bool { return !s.findable(sc, v) })
+	s.values = slices.DeleteFunc(s.values, func(v exValue) bool {
+		if !s.findable(sc, int(v.key), v.version) {
+			return true
+		}
+		// What breaks no promise by its age breaks none where an older value does not.
+		return slices.ContainsFunc(s.values, func(older exValue) bool {
+			return older.key == v.key && older.version == v.version && older.val != v.val &&
+				older.val[0] <= v.val[0] && older.val[1] <= v.val[1] && v.val[0] < exDirty && v.val[1] < exDirty
+		})
+	})
 
 	var stamps [4 + exRecords + 2*exActors + 64]Stamp
 	n := 0
@@ -209,20 +232,23 @@ func (s *exState) fencedBy(actor int) bool {
 	return false
 }
 
-// findable reports whether a key with the value's version can still be asked for, or has been.
-func (s *exState) findable(sc *exScenario, v exValue) bool {
+// newest is the least version that a key can have from now on.
+func (s *exState) newest(sc *exScenario, key int) (version Stamp) {
+	for _, r := range sc.keys[key].records {
+		version = max(version, s.records[r].stamp)
+	}
+	return version
+}
+
+// findable reports whether a key with that version can still be asked for, or has been.
+func (s *exState) findable(sc *exScenario, key int, version Stamp) bool {
 	for i := range s.actors {
 		a := &s.actors[i]
-		if a.phase == exAsked && sc.actors[i].key == int(v.key) && a.tok == v.version {
+		if a.phase == exAsked && sc.actors[i].key == key && a.tok == version {
 			return true
 		}
 	}
-	for _, r := range sc.keys[v.key].records {
-		if s.records[r].stamp > v.version {
-			return false // and stamps never go back
-		}
-	}
-	return true
+	return s.newest(sc, key) <= version // stamps never go back
 }
 
 // encode writes a canonical state. Requests of one kind are interchangeable.

@@ -32,7 +32,7 @@ func explore(sc *exScenario, broken exBreak) (result exResult) {
 		buf    []byte
 	)
 	visit := func(s *exState) {
-		s.canonical(sc)
+		s.canonical(sc, broken)
 		buf = s.encode(sc, buf[:0])
 		if _, ok := seen[string(buf)]; ok {
 			return
@@ -78,7 +78,7 @@ func (e *explorer) path(order []string, parent []int32, at int) (lines []string)
 		found := ""
 		e2 := *e
 		e2.moves(&s, func(m exMove, n *exState) {
-			n.canonical(e.exScenario)
+			n.canonical(e.exScenario, e.broken)
 			if found == "" && string(n.encode(e.exScenario, nil)) == order[states[i]] {
 				found = m.String()
 			}

@@ -671,7 +671,7 @@ func TestDatabases(t *testing.T) {
 // ways, at any time. Commits go through; no reader may find a value that is older than what had
 // been committed when it began to read the value's token.
 func TestNoStaleHitWhateverFails(t *testing.T) {
-	for seed := range uint64(8) {
+	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { chaos(t, seed) })
 		})
@@ -683,7 +683,7 @@ func chaos(t *testing.T, seed uint64) {
 	var (
 		committed [2]atomic.Int64
 		locks     [2]chan struct{} // of the rows; a bubble's time stands still before a mutex
-		values    sync.Map      // from stamp to [2]int64
+		values    sync.Map         // from stamp to [2]int64
 		done      atomic.Bool
 		group     sync.WaitGroup
 		hits      atomic.Int64
@@ -757,7 +757,7 @@ func chaos(t *testing.T, seed uint64) {
 		})
 	}
 	r := rand.New(rand.NewPCG(seed, 1000))
-	for start := time.Now(); time.Since(start) < 20*time.Minute && !done.Load(); {
+	for start := time.Now(); time.Since(start) < 6*time.Minute && !done.Load(); {
 		b.set(works)
 		pause(r, 90*time.Second)
 		f := fault(1 + r.IntN(int(lates)))

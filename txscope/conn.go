@@ -39,10 +39,11 @@ type Conn struct {
 	sending bool         // a COMMIT of our own
 	earlier tokens.Stamp // the largest stamp seen before a text that may begin a transaction inside
 	// What the session said of tx.
-	announced bool     // it is committed by itself, in the statement that runs
-	undone    bool     // it is rolled back
-	refused   error    // why Committing did not let it happen
-	renewal   *renewal // of the fence of what is announced
+	announced bool  // it is committed by itself, in the statement that runs
+	undone    bool  // it is rolled back
+	refused   error // why Committing did not let it happen
+
+	renewal renewal
 
 	unread   int  // rows that may commit when they are closed
 	lentBare bool // the bare connection was handed out
@@ -220,8 +221,10 @@ func (c *Conn) settle(err error) {
 
 // finish ends the transaction by the verdict, or lets it go on.
 func (c *Conn) finish(v Verdict) {
-	c.renewal.stop()
-	c.renewal, c.announced, c.undone = nil, false, false
+	if c.announced {
+		c.renewal.stop()
+	}
+	c.announced, c.undone = false, false
 	if c.tx.conclude(v) {
 		c.tx.explicit.Store(true)
 		return
@@ -246,7 +249,7 @@ func (c *Conn) refusal(err error) error {
 // commit sends a COMMIT under the protocol.
 func (c *Conn) commit(send, rollback func() error) error {
 	c.sending = true
-	open, err := c.tx.commit(send, rollback, c.judge)
+	open, err := c.tx.commit(&c.renewal, send, rollback, c.judge)
 	c.sending = false
 	c.undone, c.announced = false, false
 	if !open {
@@ -609,7 +612,7 @@ func (r recorder) Committing() error {
 	}
 	if !c.sending && !c.announced {
 		c.announced = true
-		c.renewal = t.renewing()
+		c.renewal.start(t)
 	}
 	return nil
 }

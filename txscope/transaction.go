@@ -245,56 +245,59 @@ func (t *transaction) fresh() bool {
 // covered reports whether everything that has changed is under a fresh fence.
 func (t *transaction) covered() bool { return !t.more.Load() && t.fresh() }
 
-// renewal renews a fence until it is stopped. It has a goroutine only while it renews.
+// renewal renews the fence of a commit that runs. A connection has one, since it has one commit at a
+// time. It has a goroutine only while it renews.
 type renewal struct {
-	mu      sync.Mutex
-	stopped bool
-	timer   *time.Timer
+	mu     sync.Mutex
+	timer  *time.Timer
+	t      *transaction    // nil while stopped
+	fenced *tokens.Changes // t's own field belongs to the connection
 }
 
-// renewing renews the fence from now on, until the renewal is stopped. It is nil, which can be
-// stopped too, where there is no fence.
-func (t *transaction) renewing() *renewal {
+// start renews t's fence from now on, if it has one.
+func (r *renewal) start(t *transaction) {
 	if t.fenced == nil {
-		return nil
+		return
 	}
-	var (
-		r      = new(renewal)
-		every  = min(renewEvery, t.db.lease/4)
-		fenced = t.fenced // t's fields belong to the connection
-	)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.timer = time.AfterFunc(every, func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if r.stopped {
-			return
-		}
-		// An error leaves the older fence; if the store is down, it distrusts itself.
-		_ = t.db.store.Fence(t.ctx, t.owner, fenced, t.db.lease)
-		r.timer.Reset(every)
-	})
-	return r
+	r.t, r.fenced = t, t.fenced
+	if r.timer == nil {
+		r.timer = time.AfterFunc(t.renewEvery(), r.renew)
+	} else {
+		r.timer.Reset(t.renewEvery())
+	}
+}
+
+func (t *transaction) renewEvery() time.Duration { return min(renewEvery, t.db.lease/4) }
+
+func (r *renewal) renew() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.t == nil {
+		return
+	}
+	// An error leaves the older fence; if the store is down, it distrusts itself.
+	_ = r.t.db.store.Fence(r.t.ctx, r.t.owner, r.fenced, r.t.db.lease)
+	r.timer.Reset(r.t.renewEvery())
 }
 
 // stop ends the renewal. One that is being sent is waited for: it must not arrive after what lifts
 // the fence.
 func (r *renewal) stop() {
-	if r == nil {
-		return
-	}
 	r.mu.Lock()
-	r.stopped = true
-	r.timer.Stop()
-	r.mu.Unlock()
+	defer r.mu.Unlock()
+	if r.t != nil {
+		r.t, r.fenced = nil, nil
+		r.timer.Stop()
+	}
 }
 
 // commit runs send, which sends COMMIT, under the protocol. judge tells what an error of send, or
 // of rollback, means. With Strict and a store that takes no fence, COMMIT is not sent: rollback is
 // called, and the error wraps ErrFence. open is true if the transaction goes on all the same, as
 // when the database is busy.
-func (t *transaction) commit(send, rollback func() error, judge func(error) Verdict) (open bool, err error) {
+func (t *transaction) commit(r *renewal, send, rollback func() error, judge func(error) Verdict) (open bool, err error) {
 	if err := t.fence(); err != nil {
 		verdict := RolledBack
 		if rerr := rollback(); rerr != nil {
@@ -303,9 +306,9 @@ func (t *transaction) commit(send, rollback func() error, judge func(error) Verd
 		}
 		return t.conclude(verdict), err
 	}
-	renewal := t.renewing()
+	r.start(t)
 	err = send()
-	renewal.stop()
+	r.stop()
 	if err != nil {
 		return t.conclude(judge(err)), err
 	}
