@@ -35,7 +35,7 @@ bench: servers ## all benchmarks, interleaved with their baselines: BENCH=regexp
 	$(BENCHSTAT) -col /by bench.out
 
 explore: ## the exhaustive exploration of the protocol in its full setting: minutes
-	$(GO) test -run TestExplore -v -timeout 60m ./tokens -explore.full
+	ALKEY_EXPLORE=full $(GO) test -run 'TestExplore$$' -v -timeout 60m ./tokens
 
 fuzz: ## every fuzz target for FUZZTIME
 	@for p in $$($(GO) list ./...); do \

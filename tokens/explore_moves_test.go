@@ -95,6 +95,9 @@ func (m exMove) String() string {
 }
 
 func newExplorer(sc *exScenario, broken exBreak) *explorer {
+	own := *sc
+	own.keys = slices.Clone(sc.keys)
+	sc = &own
 	e := &explorer{exScenario: sc, broken: broken, now: time.UnixMicro(1 << 40), ctx: context.Background()}
 	e.memory = NewMemoryBackend(MemoryOptions{Now: func() time.Time { return e.now }})
 	var backend Backend = e.memory

@@ -99,20 +99,18 @@ func (db *database) Session(conn driver.Conn, rec txscope.Recorder) (txscope.Ses
 	if s.conn, ok = conn.(driver.QueryerContext); !ok {
 		return nil, errDriver
 	}
-	if s.hooks, ok = conn.(sqlite.HookRegisterer); !ok {
-		return nil, errDriver
-	}
-	if s.authorizer, ok = conn.(sqlite.AuthorizerRegisterer); !ok {
-		return nil, errDriver
-	}
 	if s.tls, s.handle = handleOf(conn); s.tls == nil {
 		return nil, errDriver
 	}
 	if s.occupied() {
 		return nil, errors.New("alkey: the SQLite connection has an authorizer or hooks of its own, and the capture needs them: do not set them in a connection hook")
 	}
-	if err := s.register(); err != nil {
-		return nil, err
+	s.callbacks.authorize = s.authorize
+	s.callbacks.preUpdate = s.preUpdate
+	s.callbacks.commit = s.commit
+	s.callbacks.rollback = s.rollback
+	if !s.register() {
+		return nil, errors.New("alkey: SQLite takes no authorizer")
 	}
 	return s, nil
 }
@@ -120,7 +118,8 @@ func (db *database) Session(conn driver.Conn, rec txscope.Recorder) (txscope.Ses
 var errDriver = errors.New("alkey: this version of modernc.org/sqlite is not known to the capture: use the one that alkey's go.mod names")
 
 // handleOf reaches for the SQLite handle of a connection, which the driver keeps to itself. Whether
-// a transaction is open, and the bytes of a text with a NUL in it, can be learned by no other means.
+// a transaction is open, and the bytes of a text with a NUL in it, can be learned by no other means;
+// and the driver's own way to the authorizer makes four strings of every column that a query reads.
 func handleOf(conn driver.Conn) (*libc.TLS, uintptr) {
 	v := reflect.ValueOf(conn)
 	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
@@ -135,13 +134,12 @@ func handleOf(conn driver.Conn) (*libc.TLS, uintptr) {
 
 // session watches one connection.
 type session struct {
-	db         *database
-	rec        txscope.Recorder
-	conn       driver.QueryerContext
-	hooks      sqlite.HookRegisterer
-	authorizer sqlite.AuthorizerRegisterer
-	tls        *libc.TLS
-	handle     uintptr // *sqlite3
+	db        *database
+	rec       txscope.Recorder
+	conn      driver.QueryerContext
+	tls       *libc.TLS
+	handle    uintptr // *sqlite3
+	callbacks callbacks
 
 	schemas   map[string]*schema // by the name of the database on this connection
 	read      int64              // the generation of schemas; 0 if they must be read
@@ -154,19 +152,30 @@ type session struct {
 	followed   bool  // the wrapper knows what the statement does to savepoints
 	committing bool  // SQLite has begun to commit, and not rolled back since
 
-	// The table that was written last, and how many of its rows by one statement.
-	last *table
-	rows int
+	// The table that the statement wrote last, and how many of its rows.
+	last                   *table
+	lastDatabase, lastName string
+	rows                   int
 }
 
-func (s *session) register() error {
-	s.hooks.RegisterPreUpdateHook(s.preUpdate)
-	s.hooks.RegisterCommitHook(s.commit)
-	s.hooks.RegisterRollbackHook(s.rollback)
-	if err := s.authorizer.RegisterAuthorizer(s.authorize); err != nil {
-		return fmt.Errorf("alkey: no authorizer: %w", err)
-	}
-	return nil
+// callbacks are what SQLite calls. It holds them by addresses that the garbage collector does not
+// see, so they live in the session, which lives as long as the connection.
+type callbacks struct {
+	authorize func(tls *libc.TLS, arg uintptr, action int32, arg1, arg2, database, origin uintptr) int32
+	preUpdate func(tls *libc.TLS, arg, db uintptr, op int32, database, table uintptr, oldRowID, newRowID int64)
+	commit    func(tls *libc.TLS, arg uintptr) int32
+	rollback  func(tls *libc.TLS, arg uintptr)
+}
+
+// address gives a Go function in the form that the translated C code calls: what a func value is in
+// memory, see https://go.dev/s/go11func.
+func address[F any](f *F) uintptr { return *(*uintptr)(unsafe.Pointer(f)) }
+
+func (s *session) register() bool {
+	sqlite3.Xsqlite3_preupdate_hook(s.tls, s.handle, address(&s.callbacks.preUpdate), 0)
+	sqlite3.Xsqlite3_commit_hook(s.tls, s.handle, address(&s.callbacks.commit), 0)
+	sqlite3.Xsqlite3_rollback_hook(s.tls, s.handle, address(&s.callbacks.rollback), 0)
+	return sqlite3.Xsqlite3_set_authorizer(s.tls, s.handle, address(&s.callbacks.authorize), 0) == sqlite3.SQLITE_OK
 }
 
 // occupied reports whether somebody watches the connection already.
@@ -342,17 +351,14 @@ func (s *session) Judge(error) txscope.Verdict {
 // Bare is part of txscope.Session. The hooks have seen all that was written, unless they were
 // replaced.
 func (s *session) Bare() {
-	if err := s.register(); err != nil {
-		s.db.warn("a SQLite connection is not watched any more", err)
-		s.rec.Add(tokens.Global)
-	}
+	s.register()
 }
 
 // Close is part of txscope.Session.
 func (s *session) Close() { s.handle = 0 }
 
 // commit is SQLite's commit hook.
-func (s *session) commit() int32 {
+func (s *session) commit(*libc.TLS, uintptr) int32 {
 	s.last = nil
 	if err := s.rec.Committing(); err != nil {
 		return 1
@@ -362,45 +368,46 @@ func (s *session) commit() int32 {
 }
 
 // rollback is SQLite's rollback hook.
-func (s *session) rollback() {
+func (s *session) rollback(*libc.TLS, uintptr) {
 	s.last, s.committing = nil, false
 	s.rec.RolledBack()
 }
 
 // authorize is SQLite's authorizer: it is told what a statement does when it is prepared, and when
 // it is prepared anew because the schema has changed.
-func (s *session) authorize(action sqlite.AuthorizerActionCode, arg1, arg2, database, _ string) sqlite.AuthorizerReturnCode {
+func (s *session) authorize(_ *libc.TLS, _ uintptr, action int32, arg1, arg2, database, _ uintptr) int32 {
 	if s.committing && s.preparing == nil && !s.InTransaction() {
 		// The next statement of a text: those before it have succeeded.
 		s.committing = false
 		s.rec.Committed()
 	}
 	switch action {
-	case sqlite.AuthInsert, sqlite.AuthUpdate, sqlite.AuthDelete:
-		s.write(database, arg1)
-	case sqlite.AuthCreateTable, sqlite.AuthDropTable, sqlite.AuthCreateVTable, sqlite.AuthDropVTable,
-		sqlite.AuthCreateView, sqlite.AuthDropView:
-		s.define(database, arg1)
-	case sqlite.AuthCreateTempTable, sqlite.AuthDropTempTable, sqlite.AuthCreateTempView, sqlite.AuthDropTempView:
-		s.define("temp", arg1)
-	case sqlite.AuthAlterTable:
-		s.define(arg1, arg2)
-	case sqlite.AuthFunction:
-		if arg2 == "sqlite_rename_table" {
+	case sqlite3.SQLITE_READ, sqlite3.SQLITE_SELECT:
+	case sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE:
+		s.write(libc.GoString(database), libc.GoString(arg1))
+	case sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_CREATE_VTABLE, sqlite3.SQLITE_DROP_VTABLE,
+		sqlite3.SQLITE_CREATE_VIEW, sqlite3.SQLITE_DROP_VIEW:
+		s.define(libc.GoString(database), libc.GoString(arg1))
+	case sqlite3.SQLITE_CREATE_TEMP_TABLE, sqlite3.SQLITE_DROP_TEMP_TABLE, sqlite3.SQLITE_CREATE_TEMP_VIEW, sqlite3.SQLITE_DROP_TEMP_VIEW:
+		s.define("temp", libc.GoString(arg1))
+	case sqlite3.SQLITE_ALTER_TABLE:
+		s.define(libc.GoString(arg1), libc.GoString(arg2))
+	case sqlite3.SQLITE_FUNCTION:
+		if is(arg2, "sqlite_rename_table") {
 			s.sweep(tokens.Global) // the new name is not told
 		}
-	case sqlite.AuthAttach, sqlite.AuthDetach:
+	case sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH:
 		if s.preparing != nil {
 			s.preparing.attaches = true
 		} else {
 			s.read = 0
 		}
-	case sqlite.AuthSavepoint:
+	case sqlite3.SQLITE_SAVEPOINT:
 		if s.preparing == nil && !s.followed {
 			s.rec.Incomplete()
 		}
 	}
-	return sqlite.AuthorizerOK
+	return sqlite3.SQLITE_OK
 }
 
 // write takes in that a statement writes to a table. Only what the pre-update hook does not see is
@@ -459,13 +466,16 @@ func (s *session) lookup(database, name string) *table {
 }
 
 // preUpdate is SQLite's pre-update hook: a row is about to change.
-func (s *session) preUpdate(d sqlite.SQLitePreUpdateData) {
-	t := s.lookup(d.DatabaseName, d.TableName)
-	if t == nil || t.kind != ordinary || t.columns != int(sqlite3.Xsqlite3_preupdate_count(s.tls, s.handle)) {
-		s.surprise(d.DatabaseName, d.TableName)
-		return
-	}
-	if t != s.last {
+func (s *session) preUpdate(_ *libc.TLS, _, _ uintptr, op int32, database, name uintptr, oldRowID, newRowID int64) {
+	t := s.last
+	if t == nil || !is(name, s.lastName) || !is(database, s.lastDatabase) {
+		s.lastDatabase, s.lastName = libc.GoString(database), libc.GoString(name)
+		t = s.lookup(s.lastDatabase, s.lastName)
+		if t == nil || t.kind != ordinary || t.columns != int(sqlite3.Xsqlite3_preupdate_count(s.tls, s.handle)) {
+			s.last = nil
+			s.surprise(s.lastDatabase, s.lastName)
+			return
+		}
 		s.last, s.rows = t, 0
 	}
 	if s.rows > tokens.MaxRowsPerTable {
@@ -477,20 +487,34 @@ func (s *session) preUpdate(d sqlite.SQLitePreUpdateData) {
 		s.rows = tokens.MaxRowsPerTable + 1
 		s.rec.Add(t.all)
 	case t.rowID:
-		if d.Op != sqlite3.SQLITE_INSERT {
-			s.rec.Add(tokens.ID{Table: t.all.Table, Row: strconv.FormatInt(d.OldRowID, 10)})
+		if op != sqlite3.SQLITE_INSERT {
+			s.rec.Add(tokens.ID{Table: t.all.Table, Row: strconv.FormatInt(oldRowID, 10)})
 		}
-		if d.Op == sqlite3.SQLITE_INSERT || d.Op == sqlite3.SQLITE_UPDATE && d.NewRowID != d.OldRowID {
-			s.rec.Add(tokens.ID{Table: t.all.Table, Row: strconv.FormatInt(d.NewRowID, 10)})
+		if op == sqlite3.SQLITE_INSERT || op == sqlite3.SQLITE_UPDATE && newRowID != oldRowID {
+			s.rec.Add(tokens.ID{Table: t.all.Table, Row: strconv.FormatInt(newRowID, 10)})
 		}
 	default:
-		if d.Op != sqlite3.SQLITE_INSERT {
+		if op != sqlite3.SQLITE_INSERT {
 			s.addKey(t, sqlite3.Xsqlite3_preupdate_old)
 		}
-		if d.Op != sqlite3.SQLITE_DELETE {
+		if op != sqlite3.SQLITE_DELETE {
 			s.addKey(t, sqlite3.Xsqlite3_preupdate_new)
 		}
 	}
+}
+
+// is compares a C string with a Go string.
+func is(c uintptr, s string) bool {
+	p := *(*unsafe.Pointer)(unsafe.Pointer(&c))
+	if p == nil {
+		return s == ""
+	}
+	for i := range len(s) {
+		if *(*byte)(unsafe.Add(p, i)) != s[i] {
+			return false // at the latest at the NUL that ends c
+		}
+	}
+	return *(*byte)(unsafe.Add(p, len(s))) == 0
 }
 
 // surprise sweeps a table that is not as it is known, and has the schemas read again, unless that

@@ -1,0 +1,677 @@
+package txscope_test
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/txscope"
+	"github.com/alkey-go/alkey/txscope/txscopetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func wrap(t *testing.T, d *fakeDriver, opts ...txscope.Option) (*sql.DB, *txscopetest.Backend, *tokens.Store) {
+	t.Helper()
+	backend := txscopetest.NewBackend()
+	store := tokens.New(backend)
+	c, err := txscope.Wrap(d, store, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := sql.OpenDB(c)
+	t.Cleanup(func() {
+		_ = db.Close()
+		_ = store.Close()
+	})
+	return db, backend, store
+}
+
+// Each scenario is run on the bare driver and on the wrapped one. What the driver is asked, and
+// what the caller gets, is the same.
+func TestAsTheBareDriver(t *testing.T) {
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	ctx := context.Background()
+	read := func(rows *sql.Rows, err error) (any, error) {
+		if err != nil {
+			return nil, err
+		}
+		defer rows.Close()
+		var all []int
+		for rows.Next() {
+			var n int
+			if err := rows.Scan(&n); err != nil {
+				return nil, err
+			}
+			all = append(all, n)
+		}
+		types, err := rows.ColumnTypes()
+		if err != nil {
+			return nil, err
+		}
+		length, ok := types[0].Length()
+		null, known := types[0].Nullable()
+		return []any{all, types[0].Name(), types[0].DatabaseTypeName(), types[0].ScanType(), length, ok, null, known, rows.NextResultSet()}, rows.Err()
+	}
+	scenarios := map[string]func(db *sql.DB) (any, error){
+		"exec":              func(db *sql.DB) (any, error) { return db.ExecContext(ctx, "WRITE ?", 1) },
+		"exec without args": func(db *sql.DB) (any, error) { return db.ExecContext(ctx, "WRITE") },
+		"exec skipped":      func(db *sql.DB) (any, error) { return db.ExecContext(ctx, "WRITE SKIP ?", "a") },
+		"exec, named":       func(db *sql.DB) (any, error) { return db.ExecContext(ctx, "WRITE ?", sql.Named("n", 1)) },
+		"exec, cancelled":   func(db *sql.DB) (any, error) { return db.ExecContext(gone, "WRITE ?", 1) },
+		"exec, too many":    func(db *sql.DB) (any, error) { return db.ExecContext(ctx, "WRITE", 1) },
+		"exec, special":     func(db *sql.DB) (any, error) { return db.ExecContext(ctx, "WRITE ?", special{"x"}) },
+		"exec, removed":     func(db *sql.DB) (any, error) { return db.ExecContext(ctx, "WRITE", special{"remove"}) },
+		"query":             func(db *sql.DB) (any, error) { return read(db.QueryContext(ctx, "SELECT ?", 1)) },
+		"query that writes": func(db *sql.DB) (any, error) { return read(db.QueryContext(ctx, "WRITE ?", 1)) },
+		"query skipped":     func(db *sql.DB) (any, error) { return read(db.QueryContext(ctx, "SELECT SKIP ?", "a")) },
+		"query, named":      func(db *sql.DB) (any, error) { return read(db.QueryContext(ctx, "SELECT ?", sql.Named("n", 1))) },
+		"query, special":    func(db *sql.DB) (any, error) { return read(db.QueryContext(ctx, "SELECT ?", special{"x"})) },
+		"ping":              func(db *sql.DB) (any, error) { return nil, db.PingContext(ctx) },
+		"prepared": func(db *sql.DB) (any, error) {
+			s, err := db.PrepareContext(ctx, "WRITE ?")
+			if err != nil {
+				return nil, err
+			}
+			defer s.Close()
+			if _, err := s.ExecContext(ctx, "a"); err != nil {
+				return nil, err
+			}
+			if _, err := s.ExecContext(ctx, special{"x"}); err != nil {
+				return nil, err
+			}
+			return read(s.QueryContext(ctx, "b"))
+		},
+		"prepared, named": func(db *sql.DB) (any, error) {
+			s, err := db.PrepareContext(ctx, "WRITE ?")
+			if err != nil {
+				return nil, err
+			}
+			defer s.Close()
+			return s.ExecContext(ctx, sql.Named("n", 1))
+		},
+		"prepared, cancelled": func(db *sql.DB) (any, error) {
+			s, err := db.PrepareContext(ctx, "WRITE ?")
+			if err != nil {
+				return nil, err
+			}
+			defer s.Close()
+			return s.QueryContext(gone, 1)
+		},
+		"commit": func(db *sql.DB) (any, error) {
+			tx, err := db.BeginTx(ctx, nil)
+			if err != nil {
+				return nil, err
+			}
+			if _, err := tx.Exec("WRITE ?", 1); err != nil {
+				return nil, err
+			}
+			return nil, tx.Commit()
+		},
+		"rollback": func(db *sql.DB) (any, error) {
+			tx, err := db.BeginTx(ctx, nil)
+			if err != nil {
+				return nil, err
+			}
+			return nil, tx.Rollback()
+		},
+		"read only": func(db *sql.DB) (any, error) {
+			tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+			if err != nil {
+				return nil, err
+			}
+			return nil, tx.Rollback()
+		},
+		"isolation": func(db *sql.DB) (any, error) {
+			tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelSerializable})
+			if err != nil {
+				return nil, err
+			}
+			return nil, tx.Rollback()
+		},
+		"begin, cancelled": func(db *sql.DB) (any, error) {
+			c, err := db.Conn(ctx)
+			if err != nil {
+				return nil, err
+			}
+			defer c.Close()
+			_, err = c.BeginTx(gone, nil)
+			return nil, err
+		},
+		"bad connection, tried again": func(db *sql.DB) (any, error) {
+			if err := db.Ping(); err != nil {
+				return nil, err
+			}
+			d := db.Driver().(*fakeDriver)
+			bad := 2
+			d.on = func(call string) error {
+				if strings.Contains(call, "SELECT 7") && bad > 0 {
+					bad--
+					return driver.ErrBadConn
+				}
+				return nil
+			}
+			return read(db.QueryContext(ctx, "SELECT 7"))
+		},
+		"open fails": func(db *sql.DB) (any, error) {
+			db.Driver().(*fakeDriver).on = func(string) error { return errLost }
+			return nil, db.Ping()
+		},
+		"statement fails": func(db *sql.DB) (any, error) {
+			db.Driver().(*fakeDriver).on = func(call string) error {
+				if strings.Contains(call, "WRITE") {
+					return errLost
+				}
+				return nil
+			}
+			return db.Exec("WRITE")
+		},
+		"raw": func(db *sql.DB) (any, error) {
+			c, err := db.Conn(ctx)
+			if err != nil {
+				return nil, err
+			}
+			defer c.Close()
+			return nil, c.Raw(func(c any) error {
+				if w, ok := c.(*txscope.Conn); ok {
+					c = w.Bare()
+				}
+				s, err := c.(driver.Conn).Prepare("SELECT raw")
+				if err != nil {
+					return err
+				}
+				return s.Close()
+			})
+		},
+		"statistics": func(db *sql.DB) (any, error) {
+			db.SetMaxOpenConns(3)
+			a, err := db.Conn(ctx)
+			if err != nil {
+				return nil, err
+			}
+			_, err = db.Exec("SELECT")
+			stats := db.Stats()
+			return []int{stats.OpenConnections, stats.InUse, stats.Idle}, errors.Join(err, a.Close())
+		},
+		"context ends in the transaction": func(db *sql.DB) (any, error) {
+			ended, cancel := context.WithCancel(ctx)
+			tx, err := db.BeginTx(ended, nil)
+			if err != nil {
+				cancel()
+				return nil, err
+			}
+			cancel()
+			for err == nil {
+				_, err = tx.ExecContext(ctx, "SELECT")
+				time.Sleep(time.Millisecond)
+			}
+			// Whether the connection was kept shows in what the next use asks of the driver.
+			for db.Stats().InUse > 0 {
+				time.Sleep(time.Millisecond)
+			}
+			db.Driver().(*fakeDriver).calls()
+			_, err = db.Exec("SELECT")
+			return nil, err
+		},
+	}
+	for _, kind := range []string{"plain", "old", "queryer", "new"} {
+		for name, scenario := range scenarios {
+			t.Run(kind+"/"+name, func(t *testing.T) {
+				if kind == "queryer" && (name == "exec, special" || name == "exec, removed") {
+					t.Skip("a driver that can only query at once is not asked twice")
+				}
+				outcome := func(db *sql.DB, d *fakeDriver) string {
+					value, err := scenario(db)
+					d.on = nil
+					_ = db.Close()
+					if _, ok := value.(sql.Result); ok {
+						n, _ := value.(sql.Result).RowsAffected()
+						value = n
+					}
+					return fmt.Sprintf("%v, %v\n%s", value, err, strings.Join(d.calls(), "\n"))
+				}
+				bare := &fakeDriver{kind: kind}
+				want := outcome(sql.OpenDB(bare), bare)
+				wrapped := &fakeDriver{kind: kind}
+				db, _, _ := wrap(t, wrapped)
+				if got := outcome(db, wrapped); got != want {
+					t.Errorf("wrapped:\n%s\n\nbare:\n%s", got, want)
+				}
+			})
+		}
+	}
+}
+
+func fenced(t *testing.T, store *tokens.Store, id tokens.ID) bool {
+	t.Helper()
+	found, err := store.Read(context.Background(), []tokens.ID{id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found[0].Fenced
+}
+
+func stamp(t *testing.T, store *tokens.Store, id tokens.ID) tokens.Stamp {
+	t.Helper()
+	found, err := store.Read(context.Background(), []tokens.ID{id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found[0].Stamp
+}
+
+func begin(t *testing.T, db *sql.DB) *sql.Tx {
+	t.Helper()
+	tx, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.ExecContext(t.Context(), "WRITE"); err != nil {
+		t.Fatal(err)
+	}
+	return tx
+}
+
+func TestProtocol(t *testing.T) {
+	fail := func(err error) func() error { return func() error { return err } }
+	for _, c := range []struct {
+		name     string
+		commit   func() error
+		want     []string
+		fenced   bool // afterwards
+		changed  bool
+		storable bool
+	}{
+		{"committed", fail(nil), []string{"fence", "publish"}, false, true, true},
+		{"rolled back", fail(errors.New("no")), []string{"fence", "release"}, false, false, false},
+		{"unknown", fail(errLost), []string{"fence", "fence"}, true, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := &fakeDriver{kind: "new", onCommit: c.commit}
+			db, backend, store := wrap(t, d)
+			_, scope := txscope.OpenScope(t.Context(), store)
+			before := stamp(t, store, row1)
+			tx := begin(t, db)
+			if scope.Storable(row1) || scope.Usable(row1) || !scope.Usable(tokens.Row("t", 2)) {
+				t.Error("others see the open transaction wrongly")
+			}
+			if ops := backend.Ops(); len(ops) != 0 {
+				t.Errorf("before COMMIT: %v", ops)
+			}
+			if err := tx.Commit(); !errors.Is(err, c.commit()) {
+				t.Errorf("got %v", err)
+			}
+			if ops := backend.Ops(); !slices.Equal(ops, c.want) {
+				t.Errorf("got %v, want %v", ops, c.want)
+			}
+			if got := fenced(t, store, row1); got != c.fenced {
+				t.Errorf("fenced: %v", got)
+			}
+			if got := stamp(t, store, row1) != before; got != c.changed {
+				t.Errorf("changed: %v", got)
+			}
+			if got := scope.Storable(row1); got != c.storable {
+				t.Errorf("storable: %v", got)
+			}
+		})
+	}
+}
+
+// A transaction whose COMMIT by text did not end it goes on.
+func TestBusy(t *testing.T) {
+	busy := true
+	d := &fakeDriver{kind: "new"}
+	db, backend, store := wrap(t, d)
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	tx, err := conn.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.on = func(call string) error {
+		if busy && strings.Contains(call, "COMMIT") {
+			return errBusy
+		}
+		return nil
+	}
+	for _, query := range []string{"WRITE", "COMMIT"} {
+		_, err = tx.ExecContext(t.Context(), query)
+	}
+	if !errors.Is(err, errBusy) {
+		t.Fatalf("got %v", err)
+	}
+	if ops := backend.Ops(); !slices.Equal(ops, []string{"fence"}) || !fenced(t, store, row1) {
+		t.Errorf("busy: %v", ops)
+	}
+	busy = false
+	if _, err := tx.ExecContext(t.Context(), "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	if ops := backend.Ops(); !slices.Equal(ops, []string{"fence", "publish"}) || fenced(t, store, row1) {
+		t.Errorf("committed: %v", ops)
+	}
+	_ = tx.Rollback()
+}
+
+func TestConnectionOfUnendedCommitIsNotUsedAgain(t *testing.T) {
+	d := &fakeDriver{kind: "new", onCommit: func() error { return errBusy }}
+	db, backend, _ := wrap(t, d)
+	tx := begin(t, db)
+	d.calls()
+	if err := tx.Commit(); !errors.Is(err, errBusy) {
+		t.Fatalf("got %v", err)
+	}
+	if calls := d.calls(); !slices.Equal(calls, []string{"commit", "close"}) {
+		t.Errorf("got %v", calls)
+	}
+	if ops := backend.Ops(); !slices.Equal(ops, []string{"fence", "release"}) {
+		t.Errorf("got %v", ops)
+	}
+}
+
+func TestAutocommit(t *testing.T) {
+	d := &fakeDriver{kind: "new"}
+	db, backend, store := wrap(t, d)
+	d.on = func(call string) error {
+		if strings.HasPrefix(call, "exec") && !fenced(t, store, row1) {
+			t.Error("not fenced when it is sent")
+		}
+		return nil
+	}
+	if _, err := db.Exec("WRITE"); err != nil {
+		t.Fatal(err)
+	}
+	if ops := backend.Ops(); !slices.Equal(ops, []string{"fence", "publish"}) {
+		t.Errorf("got %v", ops)
+	}
+	for want, err := range map[string]error{"release": errors.New("no"), "fence": errLost} {
+		d.on = func(call string) error {
+			if strings.HasPrefix(call, "exec") {
+				return err
+			}
+			return nil
+		}
+		if _, got := db.Exec("WRITE"); !errors.Is(got, err) {
+			t.Errorf("got %v", got)
+		}
+		if ops := backend.Ops(); !slices.Equal(ops, []string{"fence", want}) {
+			t.Errorf("after %v: %v", err, ops)
+		}
+	}
+}
+
+// What a capture says was written through the bare connection is published when the connection goes
+// back, or is used again.
+func TestBare(t *testing.T) {
+	d := &fakeDriver{kind: "new"}
+	db, backend, _ := wrap(t, d)
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	use := func() {
+		t.Helper()
+		if err := conn.Raw(func(c any) error { c.(*txscope.Conn).Bare(); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if ops := backend.Ops(); len(ops) != 0 {
+			t.Errorf("while it can be in use: %v", ops)
+		}
+	}
+	use()
+	if _, err := conn.ExecContext(t.Context(), "SELECT"); err != nil {
+		t.Fatal(err)
+	}
+	if ops := backend.Ops(); !slices.Contains(ops, "fence") {
+		t.Errorf("at the next statement: %v", ops)
+	}
+	use()
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if ops := backend.Ops(); !slices.Contains(ops, "fence") {
+		t.Errorf("back in the pool: %v", ops)
+	}
+}
+
+// The fence is renewed while COMMIT runs, and not afterwards.
+func TestRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		proceed := make(chan struct{})
+		d := &fakeDriver{kind: "new", onCommit: func() error { <-proceed; return nil }}
+		backend := txscopetest.NewBackend()
+		store := tokens.New(backend)
+		c, err := txscope.Wrap(d, store, txscope.Lease(10*time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		db := sql.OpenDB(c)
+		tx := begin(t, db)
+		done := make(chan error)
+		go func() { done <- tx.Commit() }()
+		for range 60 {
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if !fenced(t, store, row1) {
+				t.Fatal("the fence has lapsed")
+			}
+		}
+		if n := len(backend.Ops()); n < 60 || n > 62 {
+			t.Errorf("fenced %d times in a minute", n)
+		}
+		close(proceed)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if ops := backend.Ops(); !slices.Equal(ops, []string{"publish"}) {
+			t.Errorf("got %v", ops)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if ops := backend.Ops(); len(ops) != 0 {
+			t.Errorf("afterwards: %v", ops)
+		}
+		_ = db.Close()
+		_ = store.Close()
+	})
+}
+
+// A process that was paused between the fence and COMMIT fences again.
+func TestPausedProcessFencesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &fakeDriver{kind: "new"}
+		backend := txscopetest.NewBackend()
+		store := tokens.New(backend, tokens.WithWriteTimeout(0))
+		c, err := txscope.Wrap(d, store, txscope.Lease(10*time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		db := sql.OpenDB(c)
+		tx := begin(t, db)
+		pauses := 2
+		backend.OnCall(func(c txscopetest.Call) {
+			if c.Op == "fence" && pauses > 0 {
+				pauses--
+				time.Sleep(6 * time.Second)
+			}
+		})
+		if err := tx.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		if ops := backend.Ops(); !slices.Equal(ops, []string{"fence", "fence", "fence", "publish"}) {
+			t.Errorf("got %v", ops)
+		}
+		_ = db.Close()
+		_ = store.Close()
+	})
+}
+
+func TestChangedWaitsForCommit(t *testing.T) {
+	proceed := make(chan struct{})
+	reached := make(chan struct{})
+	d := &fakeDriver{kind: "new", onCommit: func() error { close(reached); <-proceed; return nil }}
+	db, backend, store := wrap(t, d)
+	ctx, _ := txscope.OpenScope(t.Context(), store)
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.ExecContext(ctx, "WRITE"); err != nil {
+		t.Fatal(err)
+	}
+	committed := make(chan error)
+	go func() { committed <- tx.Commit() }()
+	<-reached
+
+	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	defer cancel()
+	if err := txscope.Changed(short, tokens.Row("t", 2)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	marked := make(chan error)
+	go func() { marked <- txscope.Changed(ctx, tokens.Row("t", 3)) }()
+	close(proceed)
+	if err := errors.Join(<-committed, <-marked); err != nil {
+		t.Fatal(err)
+	}
+	ops := backend.Calls()
+	last := ops[len(ops)-1]
+	if last.Op != "publish" || !slices.Contains(last.IDs, tokens.Row("t", 3)) {
+		t.Errorf("got %v", ops)
+	}
+}
+
+func TestChangedWithoutScope(t *testing.T) {
+	if err := txscope.Changed(t.Context(), tokens.Global); !errors.Is(err, txscope.ErrNoScope) {
+		t.Errorf("got %v", err)
+	}
+	called := false
+	txscope.OnCommit(t.Context(), func(context.Context) { called = true })
+	if !called {
+		t.Error("OnCommit with nothing open does not call at once")
+	}
+}
+
+func TestOptions(t *testing.T) {
+	store := tokens.NewMemory()
+	defer store.Close()
+	d := &fakeDriver{}
+	for name, err := range map[string]error{
+		"store":         second(txscope.Wrap(d, nil)),
+		"lease":         second(txscope.Wrap(d, store, txscope.Lease(time.Millisecond))),
+		"connector":     second(txscope.Wrap(nil, store)),
+		"store of Open": second(txscope.Open("sqlite", "x", nil)),
+	} {
+		if err == nil || !strings.HasPrefix(err.Error(), "alkey: ") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	c, err := txscope.Wrap(d, store, nil, txscope.WithLogger(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := txscope.Wrap(c, store); !errors.Is(err, txscope.ErrOption) {
+		t.Errorf("wrapped twice: %v", err)
+	}
+	if n := store.Databases(); n != 1 {
+		t.Errorf("%d databases", n)
+	}
+	if c.Driver() != driver.Driver(d) {
+		t.Error("another driver")
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+type otherDriver struct{}
+
+func (otherDriver) Open(string) (driver.Conn, error) { return nil, errors.New("unused") }
+
+func (d otherDriver) OpenConnector(dsn string) (driver.Connector, error) {
+	if strings.Contains(dsn, "secret") {
+		return nil, fmt.Errorf("cannot parse %q", dsn)
+	}
+	return otherConnector{d}, nil
+}
+
+type otherConnector struct{ d otherDriver }
+
+func (c otherConnector) Connect(context.Context) (driver.Conn, error) {
+	return nil, errors.New("unused")
+}
+func (c otherConnector) Driver() driver.Driver { return c.d }
+
+func init() { sql.Register("other", otherDriver{}) }
+
+func TestNoCapture(t *testing.T) {
+	store := tokens.NewMemory()
+	defer store.Close()
+	for name, want := range map[string]string{
+		"sqlite":   `add import _ "github.com/alkey-go/alkey/txscope/sqlite"`,
+		"pgx":      `add import _ "github.com/alkey-go/alkey/txscope/postgres"`,
+		"pgx/v5":   `add import _ "github.com/alkey-go/alkey/txscope/postgres"`,
+		"postgres": `add import _ "github.com/alkey-go/alkey/txscope/postgres"`,
+		"mysql":    `add import _ "github.com/alkey-go/alkey/txscope/mysql"`,
+		"other":    `txscope.Capture`,
+		"nowhere":  `imported: fake`,
+	} {
+		_, err := txscope.Open(name, "x", store)
+		if !errors.Is(err, txscope.ErrNoCapture) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := txscope.Wrap(otherConnector{}, store); !errors.Is(err, txscope.ErrNoCapture) {
+		t.Errorf("got %v", err)
+	}
+	if n := store.Databases(); n != 0 {
+		t.Errorf("%d databases", n)
+	}
+}
+
+func TestNoPasswordInErrors(t *testing.T) {
+	store := tokens.NewMemory()
+	defer store.Close()
+	for _, dsn := range []string{
+		"user:secret@tcp(localhost)/db",
+		"postgres://user:secret@localhost/db?x=%zz",
+		"postgres://user:secret@word@localhost/db",
+		"host=localhost password=secret dbname=x",
+		"host=localhost password='secret word' dbname=x",
+		"postgres://localhost/db?user=u&password=secret",
+	} {
+		_, err := txscope.Open("other", dsn, store)
+		if err == nil || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "word@") {
+			t.Errorf("%s: %v", dsn, err)
+		}
+	}
+}
+
+func TestRegisterPanics(t *testing.T) {
+	for name, register := range map[string]func(){
+		"twice": func() { txscope.Register("fake", fakeCapture{}) },
+		"nil":   func() { txscope.Register("nil", nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			register()
+		})
+	}
+}
