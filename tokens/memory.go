@@ -18,7 +18,8 @@ type Memory struct {
 	max     int64
 	clock   atomic.Int64 // a Stamp
 	closed  atomic.Bool
-	evict   atomic.Bool // an eviction is running
+	evict   atomic.Bool  // an eviction is running
+	full    atomic.Int64 // how many records there must be for the next
 }
 
 // MemoryOptions sets up a Memory.
@@ -53,6 +54,7 @@ func NewMemoryBackend(opts MemoryOptions) *Memory {
 	if m.max <= 0 {
 		m.max = 1_000_000
 	}
+	m.full.Store(m.max)
 	return m
 }
 
@@ -185,14 +187,14 @@ func (m *Memory) check(ctx context.Context) error {
 
 // bound drops records when there are too many. Map.Size counts stripes of counters, not records.
 func (m *Memory) bound() {
-	if int64(m.records.Size()) <= m.max || !m.evict.CompareAndSwap(false, true) {
+	if int64(m.records.Size()) <= m.full.Load() || !m.evict.CompareAndSwap(false, true) {
 		return
 	}
 	defer m.evict.Store(false)
 	drop := int64(m.records.Size()) - m.max + m.max/10
 	for id := range m.records.All() {
 		if drop <= 0 {
-			return
+			break
 		}
 		m.records.Compute(id, func(old *record, ok bool) (*record, xsync.ComputeOp) {
 			if !ok || id.IsSweep() || len(old.live(m.now().UnixMicro())) > 0 {
@@ -202,6 +204,8 @@ func (m *Memory) bound() {
 			return nil, xsync.DeleteOp
 		})
 	}
+	// Where fences keep most of them, the next pass waits until it may find more.
+	m.full.Store(max(m.max, int64(m.records.Size())+m.max/10))
 }
 
 // without returns a copy of the fences that others have set.

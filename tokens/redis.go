@@ -186,8 +186,10 @@ func (b *Redis) Read(ctx context.Context, ids []ID) (Snapshot, error) {
 	now := b.now().UnixMicro()
 	for i, v := range values[1:] {
 		stamp, fences, ok := parseRecord(v)
-		// This host's clock decides only whether to ask the server, whose clock decides.
-		if !ok || stamp == 0 && len(fences) == 0 || lapsed(fences, now) {
+		// This host's clock decides only whether to ask the server, whose clock decides. A stamp ahead
+		// of the clock must not be a token before the clock is ahead of it: else the next publish of
+		// another record that the argument depends on would not be the largest.
+		if !ok || stamp == 0 && len(fences) == 0 || stamp > clock || lapsed(fences, now) {
 			return b.mint(ctx, ids)
 		}
 		snap.States[i] = State{Stamp: stamp, Fenced: len(fences) > 0}

@@ -36,8 +36,9 @@ type Conn struct {
 	// Of the call that is running.
 	ctx     context.Context
 	call    Call
-	sending bool         // a COMMIT of our own
-	earlier tokens.Stamp // the largest stamp seen before a text that may begin a transaction inside
+	sending bool         // a COMMIT, by the wrapper
+	mixed   bool         // a text that may begin a transaction inside
+	earlier tokens.Stamp // with mixed: the largest stamp seen before
 	// What the session said of tx.
 	announced bool  // it is committed by itself, in the statement that runs
 	undone    bool  // it is rolled back
@@ -108,7 +109,7 @@ func (c *Conn) before(ctx context.Context, query string, args []driver.NamedValu
 	switch control.Kind {
 	case None:
 	case Mixed:
-		c.earlier = c.db.store.Seen()
+		c.mixed, c.earlier = true, c.db.store.Seen()
 		if c.tx != nil {
 			c.tx.incomplete()
 		}
@@ -136,8 +137,7 @@ func (c *Conn) after(control Control, err error) error {
 		c.tx.began = c.earlier
 		c.tx.incomplete()
 	}
-	c.earlier = 0
-	c.ctx = nil
+	c.mixed, c.ctx = false, nil
 	return err
 }
 
@@ -588,7 +588,7 @@ func (c *Conn) beginInside() *transaction {
 		ctx = context.Background() // by way of the bare connection
 	}
 	t := c.db.begin(ctx, false)
-	if c.earlier != 0 {
+	if c.mixed {
 		t.began = c.earlier
 	}
 	return t

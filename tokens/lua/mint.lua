@@ -15,7 +15,7 @@ for i = 3, #KEYS do
 	stale = stale or new
 end
 local clock = tonumber(redis.pcall('GET', KEYS[1]) or nil)
-if stale or not clock then
+if stale or not clock or floor > clock then
 	clock = tick(KEYS[1], KEYS[2], floor, tonumber(ARGV[1]), ARGV[2])
 end
 local reply = {digits(clock)}

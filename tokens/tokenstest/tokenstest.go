@@ -512,6 +512,22 @@ func (s *suite) ahead() {
 		s.Fatalf("a fence past its deadline was dropped and stamp %d became %d", stamp, got)
 	}
 	s.fresh(ids[3])
+
+	// A stamp that was read is behind the clock, so that a publish of anything else is larger: an
+	// argument's token is the largest of several records'.
+	if s.Plant == nil {
+		return
+	}
+	other := row()
+	s.fresh(other)
+	planted := s.usable(ids[3]) + 72*3600*1_000_000
+	s.Plant(ids[3], fmt.Sprint(int64(planted)))
+	if got := s.usable(ids[3]); got != planted {
+		s.Fatalf("the stamp %d is read as %d", planted, got)
+	}
+	if stamp, err := s.Backend.Publish(s.Context(), "w3", []tokens.ID{other}); err != nil || stamp <= planted {
+		s.Fatalf("published %d, %v, after %d was read", stamp, err, planted)
+	}
 }
 
 func (s *suite) foreign() {

@@ -189,7 +189,7 @@ func TestWrites(t *testing.T) {
 		{"integer spelt otherwise", `CREATE TABLE log (a TEXT PRIMARY KEY)`, `INSERT INTO log VALUES ('007')`, ids(tokens.Row("log", "007"), tokens.Row("log", 7))},
 		{"uuid spelt otherwise", `CREATE TABLE log (a TEXT PRIMARY KEY)`, `INSERT INTO log VALUES ('6BA7B8109DAD11D180B400C04FD430C8')`, ids(tokens.Row("log", "6BA7B8109DAD11D180B400C04FD430C8"), tokens.Row("log", "6ba7b810-9dad-11d1-80b4-00c04fd430c8"))},
 		{"uuid as bytes", `CREATE TABLE log (a BLOB PRIMARY KEY)`, `INSERT INTO log VALUES (x'6BA7B8109DAD11D180B400C04FD430C8')`, ids(tokens.Row("log", "6ba7b810-9dad-11d1-80b4-00c04fd430c8"))},
-		{"utf-16", ``, `UPDATE notes SET slug = 'ü' WHERE slug = 'x'`, ids(note("x"), note("ü"))},
+		{"text key beyond ASCII", ``, `UPDATE notes SET slug = 'ü' WHERE slug = 'x'`, ids(note("x"), note("ü"))},
 		{"name in capitals", `CREATE TABLE "Log Book" (a INTEGER PRIMARY KEY)`, `INSERT INTO "log book" VALUES (1)`, ids(tokens.Row("Log Book", 1))},
 		{"many rows", `CREATE TABLE log (a INTEGER PRIMARY KEY)`, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 2000) INSERT INTO log SELECT i FROM n`, ids(tokens.Table("log"))},
 		{"drop", `CREATE TABLE log (a INTEGER PRIMARY KEY)`, `DROP TABLE log`, ids(tokens.Table("log"))},
@@ -322,6 +322,42 @@ func TestAttached(t *testing.T) {
 	f.execOn(conn, `CREATE TEMP TABLE users (x INT, id INTEGER PRIMARY KEY)`)
 	f.changes(func() { f.execOn(conn, `INSERT INTO users (x, id) VALUES (3, 2)`) }, ids(user(2)), side(2))
 	f.execOn(conn, `DETACH side`)
+}
+
+// What must be set before the database is made is set in time, although the capture reads the
+// schema first.
+func TestEncodingAndPageSize(t *testing.T) {
+	store := tokens.NewMemory()
+	defer store.Close()
+	db, err := txscope.Open("sqlite", filepath.Join(t.TempDir(), "utf16.db"), store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	db.MustExec(`PRAGMA encoding = 'UTF-16le'`)
+	db.MustExec(`PRAGMA page_size = 8192`)
+	db.MustExec(`PRAGMA auto_vacuum = 1`)
+	db.MustExec(`CREATE TABLE notes (slug TEXT PRIMARY KEY)`)
+	for pragma, want := range map[string]string{"encoding": "UTF-16le", "page_size": "8192", "auto_vacuum": "1"} {
+		var got string
+		if err := db.Get(&got, `PRAGMA `+pragma); err != nil || got != want {
+			t.Errorf("%s: %s, %v", pragma, got, err)
+		}
+	}
+	before, err := tokens.Get(t.Context(), store, note("ü€"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, _ := tokens.Get(t.Context(), store, note("u"))
+	db.MustExec(`INSERT INTO notes VALUES ('ü€')`)
+	after, err := tokens.Get(t.Context(), store, note("ü€"))
+	if err != nil || after == before {
+		t.Errorf("the key has not changed: %v", err)
+	}
+	if same, _ := tokens.Get(t.Context(), store, note("u")); same != other {
+		t.Error("another key has changed")
+	}
 }
 
 // Connections to ":memory:" are databases of their own, with schemas of their own.

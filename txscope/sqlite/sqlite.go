@@ -34,7 +34,6 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
-	"fmt"
 	"reflect"
 	"strconv"
 	"sync"
@@ -310,6 +309,7 @@ func (s *session) apply(m *memo) {
 // alter notes that the transaction changes a schema: nobody can tell rows by what is known, until
 // it is over and the schema read again.
 func (s *session) alter() {
+	s.last = nil
 	if !s.altering {
 		s.altering = true
 		s.db.changing.Add(1)
@@ -317,6 +317,7 @@ func (s *session) alter() {
 }
 
 func (s *session) alterTemp() {
+	s.last = nil
 	s.staleTemp = true
 	delete(s.schemas, "temp")
 }
@@ -354,8 +355,14 @@ func (s *session) Bare() {
 	s.register()
 }
 
-// Close is part of txscope.Session.
-func (s *session) Close() { s.handle = 0 }
+// Close is part of txscope.Session. SQLite must not be left with the addresses of callbacks.
+func (s *session) Close() {
+	sqlite3.Xsqlite3_preupdate_hook(s.tls, s.handle, 0, 0)
+	sqlite3.Xsqlite3_commit_hook(s.tls, s.handle, 0, 0)
+	sqlite3.Xsqlite3_rollback_hook(s.tls, s.handle, 0, 0)
+	sqlite3.Xsqlite3_set_authorizer(s.tls, s.handle, 0, 0)
+	s.handle = 0
+}
 
 // commit is SQLite's commit hook.
 func (s *session) commit(*libc.TLS, uintptr) int32 {

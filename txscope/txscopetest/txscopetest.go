@@ -211,7 +211,7 @@ func (r *run) transaction() {
 	r.must(err)
 	w.conn = conn
 	how := rapid.SampledFrom([]string{"api", "text", "none"}).Draw(r.T, "begin by")
-	committed := w.run1(how)
+	committed := w.outcome(how)
 	r.must(conn.Close())
 
 	after := r.read(r.bare)
@@ -262,8 +262,8 @@ type writer struct {
 	dirty  map[tokens.ID]bool // what was ever different inside
 }
 
-// run1 runs the transaction and reports whether it has committed.
-func (w *writer) run1(how string) bool {
+// outcome runs the transaction and reports whether it has committed.
+func (w *writer) outcome(how string) bool {
 	switch how {
 	case "none":
 		w.statement()
@@ -318,13 +318,25 @@ func (w *writer) exec(query string, args ...any) {
 }
 
 func (w *writer) tryExec(query string, args ...any) (sql.Result, error) {
-	if w.tx != nil {
-		return w.tx.ExecContext(w.ctx, query, args...)
+	if rapid.Bool().Draw(w.T, "at once") {
+		return w.session().ExecContext(w.ctx, query, args...)
 	}
-	return w.conn.ExecContext(w.ctx, query, args...)
+	s, err := w.session().PrepareContext(w.ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { w.must(s.Close()) }()
+	return s.ExecContext(w.ctx, args...)
 }
 
-func (w *writer) querier() querier {
+// session is what *sql.Conn and *sql.Tx have in common.
+type session interface {
+	querier
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
+}
+
+func (w *writer) session() session {
 	if w.tx != nil {
 		return w.tx
 	}
@@ -341,7 +353,7 @@ func (w *writer) statement() {
 		}
 		return
 	}
-	found, err := w.querier().QueryContext(w.ctx, query, args...)
+	found, err := w.session().QueryContext(w.ctx, query, args...)
 	if err != nil {
 		w.Logf("failed: %v", err)
 		return
@@ -356,7 +368,7 @@ func (w *writer) statement() {
 
 // check asserts that nobody of the request is served, or stores, what the transaction has changed.
 func (w *writer) check() {
-	inside := w.read(w.querier())
+	inside := w.read(w.session())
 	for id := range differences(w.before, inside) {
 		w.dirty[id] = true
 		if w.scope.Usable(id) {
