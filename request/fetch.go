@@ -81,19 +81,17 @@ type entry struct {
 // enter sets e to the entry for args.
 func (s *Scope) enter(ctx context.Context, e *entry, args []any) error {
 	e.scope = s
-	m := s.borrow()
-	defer s.spare.Store(m)
-	var err error
-	if m.segments, err = appendSegments(m.segments[:0], args); err != nil {
+	var few [4]tokens.Segment
+	segments, err := appendSegments(few[:0], args)
+	if err != nil {
 		e.first = Unstable
 		return err
 	}
-	m.text = appendStable(m.text[:0], m.segments)
-	e.key = stableKey(m.text)
-	err = s.resolve(ctx, &e.version, m.segments)
+	var text [128]byte
+	e.key = stableKey(appendStable(text[:0], segments))
+	err = s.resolve(ctx, &e.version, segments)
 	if s.kit.config.OnFetch != nil {
-		m.text = e.appendText(m.text[:0], m.segments)
-		e.text = string(m.text)
+		e.text = string(e.appendText(text[:0], segments))
 	}
 	return err
 }

@@ -215,7 +215,7 @@ func (v *version) outdated() bool {
 	defer s.mu.Unlock()
 	for i := range v.count {
 		d := v.dependency(i)
-		if t, ok := s.memo[d.id]; !ok || t.Stamp != d.stamp {
+		if t, ok := s.memo.get(d.id); !ok || t.Stamp != d.stamp {
 			return true
 		}
 	}

@@ -61,6 +61,25 @@ type (
 	newestKey struct{}           // the scope that was opened last
 )
 
+// scopeContext carries a scope under both keys.
+type scopeContext struct {
+	context.Context
+	scope *Scope
+}
+
+// Value is part of context.Context.
+func (c scopeContext) Value(key any) any {
+	switch k := key.(type) {
+	case newestKey:
+		return c.scope
+	case kitKey:
+		if k.kit == c.scope.kit {
+			return c.scope
+		}
+	}
+	return c.Context.Value(key)
+}
+
 // Open opens a scope and returns a context that carries it. Inside a scope of the same Kit it
 // returns that scope: what a request may have loaded is no newer for being looked at from inside. A
 // scope of another Kit over the same token store has tokens of its own and shares the rest, the age
@@ -76,14 +95,13 @@ func (k *Kit) Open(ctx context.Context) (context.Context, *Scope) {
 	s, ok := ctx.Value(kitKey{k}).(*Scope)
 	if !ok {
 		s = &Scope{kit: k, number: k.scopes.Add(1)}
-		ctx = context.WithValue(ctx, kitKey{k}, s)
 	}
 	ctx, tx := txscope.OpenScope(ctx, k.tokens)
 	if !ok {
 		s.tx = tx
 		tx.OnChange(s.forget)
 	}
-	return context.WithValue(ctx, newestKey{}, s), s
+	return scopeContext{ctx, s}, s
 }
 
 // FromContext returns the scope that was opened last.

@@ -22,25 +22,8 @@ type Scope struct {
 	keys   atomic.Uint64
 
 	mu         sync.Mutex
-	memo       map[tokens.ID]tokens.Token // fenced ones too: a page asks once
-	generation atomic.Uint64              // how often the memo had to forget; written under mu
-
-	spare atomic.Pointer[scratch]
-}
-
-// scratch is memory that one call after another of a request works in.
-type scratch struct {
-	segments []tokens.Segment
-	text     []byte
-}
-
-// borrow returns the scope's scratch memory, or new memory while another goroutine has that. Give
-// it back with s.spare.Store.
-func (s *Scope) borrow() *scratch {
-	if m := s.spare.Swap(nil); m != nil {
-		return m
-	}
-	return &scratch{segments: make([]tokens.Segment, 0, 4), text: make([]byte, 0, 128)}
+	memo       memo          // fenced ones too: a page asks once
+	generation atomic.Uint64 // how often the memo had to forget; written under mu
 }
 
 // ErrNoArguments is returned for a key of nothing.
@@ -60,16 +43,15 @@ func (s *Scope) Kit() *Kit { return s.kit }
 func (s *Scope) Key(ctx context.Context, args ...any) (Key, error) {
 	k := Key{number: s.keys.Add(1)}
 	k.scope = s
-	m := s.borrow()
-	defer s.spare.Store(m)
-	var err error
-	if m.segments, err = appendSegments(m.segments[:0], args); err != nil {
+	var few [4]tokens.Segment
+	segments, err := appendSegments(few[:0], args)
+	if err != nil {
 		k.first = Unstable
 		return k, err
 	}
-	err = s.resolve(ctx, &k.version, m.segments)
-	m.text = k.appendText(m.text[:0], m.segments)
-	k.text = string(m.text)
+	err = s.resolve(ctx, &k.version, segments)
+	var text [128]byte
+	k.text = string(k.appendText(text[:0], segments))
 	return k, err
 }
 
@@ -163,7 +145,7 @@ func (s *Scope) recall(v *version, segments []tokens.Segment) bool {
 		if id.IsZero() {
 			continue
 		}
-		t, ok := s.memo[id]
+		t, ok := s.memo.get(id)
 		if !ok {
 			return false
 		}
@@ -181,13 +163,16 @@ const maxLoads = 3
 func (s *Scope) load(ctx context.Context, ids []tokens.ID) (all []tokens.Token, generation uint64, err error) {
 	all = make([]tokens.Token, len(ids))
 	for range maxLoads {
-		var missing []tokens.ID
-		var at []int // where they stand in ids
+		missing := ids
+		var at []int // where they stand in ids; nil: they are all of ids
 		s.mu.Lock()
 		generation = s.generation.Load()
 		for i, id := range ids {
-			t, ok := s.memo[id]
-			if !ok {
+			t, ok := s.memo.get(id)
+			switch {
+			case ok && at == nil:
+				missing, at = append([]tokens.ID(nil), ids[:i]...), places(i, len(ids))
+			case !ok && at != nil:
 				missing, at = append(missing, id), append(at, i)
 			}
 			all[i] = t
@@ -200,14 +185,26 @@ func (s *Scope) load(ctx context.Context, ids []tokens.ID) (all []tokens.Token, 
 		if err != nil {
 			return nil, generation, err
 		}
-		for i, t := range read {
-			all[at[i]] = t
+		if at == nil {
+			all = read
+		}
+		for i, j := range at {
+			all[j] = read[i]
 		}
 		if s.remember(generation, missing, at, all) {
 			break
 		}
 	}
 	return all, generation, nil
+}
+
+// places returns 0, 1, ... n-1, with room for all.
+func places(n, all int) []int {
+	at := make([]int, n, all)
+	for i := range at {
+		at[i] = i
+	}
+	return at
 }
 
 // remember puts what was read into the memo: the tokens of ids, which stand in all where at says.
@@ -218,16 +215,17 @@ func (s *Scope) remember(generation uint64, ids []tokens.ID, at []int, all []tok
 	if s.generation.Load() != generation {
 		return false
 	}
-	if s.memo == nil {
-		s.memo = make(map[tokens.ID]tokens.Token, max(8, len(ids)))
-	}
+	s.memo.expect(len(ids))
 	for i, id := range ids {
-		if t, ok := s.memo[id]; ok {
+		if at != nil {
+			i = at[i]
+		}
+		if t, ok := s.memo.get(id); ok {
 			// Another goroutine of the request was first. One token for the whole request is what
 			// makes the parts of its page agree.
-			all[at[i]] = t
+			all[i] = t
 		} else {
-			s.memo[id] = all[at[i]]
+			s.memo.put(id, all[i])
 		}
 	}
 	return true
@@ -239,11 +237,7 @@ func (s *Scope) forget(changes *tokens.Changes) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.generation.Add(1)
-	for id := range s.memo {
-		if changes.Affect(id) {
-			delete(s.memo, id)
-		}
-	}
+	s.memo.forget(changes)
 }
 
 // complain logs an error of arguments or values that the caller does not get to see.

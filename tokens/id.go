@@ -66,6 +66,14 @@ func (id *ID) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// writeTo writes what AppendTo appends.
+func (id ID) writeTo(b *strings.Builder) {
+	b.WriteString(Scheme)
+	b.WriteString(id.Table)
+	b.WriteByte('#')
+	b.WriteString(id.Row)
+}
+
 // textLen is the length of the identifier's text.
 func (id ID) textLen() int { return len(Scheme) + len(id.Table) + 1 + len(id.Row) }
 

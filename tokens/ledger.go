@@ -287,9 +287,15 @@ type View struct {
 
 // View makes a view that begins now.
 func (l *Ledger) View() *View {
-	v := &View{ledger: l, at: l.tail()}
-	v.clean.Store(v.at)
+	v := new(View)
+	v.Open(l)
 	return v
+}
+
+// Open makes of the zero View one of l that begins now.
+func (v *View) Open(l *Ledger) {
+	v.ledger, v.at = l, l.tail()
+	v.clean.Store(v.at)
 }
 
 // Writing reports whether a transaction that has written is open.

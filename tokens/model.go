@@ -36,8 +36,8 @@ func Identify(v any) (ID, bool) {
 // identify is Identify with the reason.
 func identify(v any) (ID, error) {
 	var buf [1]Segment
-	segments, f := appendArgument(buf[:0], v)
-	if f == nil && (len(segments) != 1 || segments[0].isCount()) {
+	segments, several, f := appendArgument(buf[:0], v)
+	if f == nil && several.IsValid() {
 		f = &fault{kind: ErrMalformed, why: "several are named where one is meant; pass them one by one"}
 	}
 	if f == nil && segments[0].ID.IsZero() {

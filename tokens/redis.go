@@ -37,6 +37,8 @@ type Redis struct {
 	now    func() time.Time
 	seen   atomic.Int64 // the largest stamp that a reply has named
 	closed atomic.Bool
+
+	clock, everything string // keys
 }
 
 const (
@@ -107,6 +109,7 @@ func NewRedisBackend(opts RedisOptions) (*Redis, error) {
 	if b.ttl < time.Minute {
 		return nil, fmt.Errorf("%w: RedisOptions.TTL is %v: at least a minute, or 0 for %v", ErrOptions, opts.TTL, defaultTTL)
 	}
+	b.clock, b.everything = b.prefix+"clock", b.prefix+sweepAll.String()
 	switch c := opts.Client.(type) {
 	case nil:
 		if len(opts.Addrs) == 0 {
@@ -128,8 +131,6 @@ func NewRedisBackend(opts RedisOptions) (*Redis, error) {
 	return b, nil
 }
 
-func (b *Redis) clockKey() string { return b.prefix + "clock" }
-
 // keys returns extra and the key of every record. It is the one place where a record gets its key;
 // none is the clock's. The keys share one string: they are short, and live for one command.
 func (b *Redis) keys(ids []ID, extra ...string) []string {
@@ -137,34 +138,29 @@ func (b *Redis) keys(ids []ID, extra ...string) []string {
 	for _, id := range ids {
 		size += len(b.prefix) + id.textLen()
 	}
+	var text strings.Builder
+	text.Grow(size)
 	keys := make([]string, len(extra), len(extra)+len(ids))
 	copy(keys, extra)
-	buf := make([]byte, 0, size)
 	for _, id := range ids {
-		buf = append(buf, b.prefix...)
-		buf = id.AppendTo(buf)
-	}
-	text := string(buf)
-	for _, id := range ids {
-		n := len(b.prefix) + id.textLen()
-		keys = append(keys, text[:n])
-		text = text[n:]
+		from := text.Len()
+		text.WriteString(b.prefix)
+		id.writeTo(&text)
+		keys = append(keys, text.String()[from:])
 	}
 	return keys
 }
 
 // withClock returns the keys of a script that takes a stamp: the clock and the sweep of everything,
 // which tick needs, then the records.
-func (b *Redis) withClock(ids []ID) []string {
-	return b.keys(ids, b.clockKey(), b.prefix+sweepAll.String())
-}
+func (b *Redis) withClock(ids []ID) []string { return b.keys(ids, b.clock, b.everything) }
 
 // Read is part of Backend: one MGET, and one script more where something has to be minted.
 func (b *Redis) Read(ctx context.Context, ids []ID) (Snapshot, error) {
 	if b.closed.Load() {
 		return Snapshot{}, ErrClosed
 	}
-	keys := b.keys(ids, b.clockKey())
+	keys := b.keys(ids, b.clock)
 	args := make([]any, 1, len(keys)+1)
 	args[0] = "mget"
 	for _, key := range keys {

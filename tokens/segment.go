@@ -44,8 +44,12 @@ type text string
 func AppendSegments(dst []Segment, args ...any) ([]Segment, error) {
 	n := len(dst)
 	for i, arg := range args {
+		var several reflect.Value
 		var f *fault
-		if dst, f = appendArgument(dst, arg); f != nil {
+		if dst, several, f = appendArgument(dst, arg); several.IsValid() {
+			dst, f = appendSeveral(dst, several)
+		}
+		if f != nil {
 			return dst[:n], f.in(fmt.Sprintf("argument %d (%T)", i+1, arg))
 		}
 	}
@@ -69,18 +73,22 @@ const (
 // deeper is a chain that grows with the data, and no part of a key.
 const maxDepth = 100
 
-func appendArgument(dst []Segment, arg any) ([]Segment, *fault) {
+// appendArgument appends what arg stands for. It appends nothing for a slice of models, which it
+// returns: if it and appendSeveral called each other, dst would always be moved to the heap.
+func appendArgument(dst []Segment, arg any) (all []Segment, several reflect.Value, f *fault) {
 	switch a := arg.(type) {
 	case nil:
-		return append(dst, Segment{Text: nilMark}), nil
+		return append(dst, Segment{Text: nilMark}), several, nil
 	case string:
-		return appendString(dst, a)
+		dst, f = appendString(dst, a)
+		return dst, several, f
 	case text:
-		return append(dst, Segment{Text: escape(string(a))}), nil
+		return append(dst, Segment{Text: escape(string(a))}), several, nil
 	case int:
-		return append(dst, Segment{Text: strconv.Itoa(a)}), nil
+		return append(dst, Segment{Text: strconv.Itoa(a)}), several, nil
 	case ID:
-		return appendID(dst, a)
+		dst, f = appendID(dst, a)
+		return dst, several, f
 	}
 	v := reflect.ValueOf(arg)
 	s := shapeOf(v.Type())
@@ -96,47 +104,50 @@ func appendArgument(dst []Segment, arg any) ([]Segment, *fault) {
 	}
 	if !ok {
 		if s.role == isModel {
-			return dst, &fault{kind: ErrModel, why: "it is nil; pass reflect.TypeFor of the model for its table"}
+			return dst, several, &fault{kind: ErrModel, why: "it is nil; pass reflect.TypeFor of the model for its table"}
 		}
-		return append(dst, Segment{Text: nilMark}), nil
+		return append(dst, Segment{Text: nilMark}), several, nil
 	}
 	switch {
 	case s.role == isModel:
 		id, f := s.model.identify(arg, v)
 		if f != nil {
-			return dst, f
+			return dst, several, f
 		}
-		return append(dst, Segment{ID: id}), nil
+		return append(dst, Segment{ID: id}), several, nil
 	case s.role == isID:
-		return appendID(dst, v.Interface().(ID))
+		dst, f = appendID(dst, v.Interface().(ID))
+		return dst, several, f
 	case s.role == isType:
-		return appendType(dst, arg.(reflect.Type))
+		dst, f = appendType(dst, arg.(reflect.Type))
+		return dst, several, f
 	case s.role == isText:
-		return append(dst, Segment{Text: escape(v.String())}), nil
+		return append(dst, Segment{Text: escape(v.String())}), several, nil
 	case v.Kind() == reflect.Slice || v.Kind() == reflect.Array:
-		several, f := s.namesSeveral(v)
+		found, f := s.namesSeveral(v)
 		if f != nil {
-			return dst, f
+			return dst, several, f
 		}
-		if several {
-			return appendSeveral(dst, v)
+		if found {
+			return dst, v, nil
 		}
 	case v.Kind() == reflect.Interface && v.IsNil():
-		return append(dst, Segment{Text: nilMark}), nil
+		return append(dst, Segment{Text: nilMark}), several, nil
 	case v.Kind() == reflect.Interface || v.Kind() == reflect.Pointer:
-		return dst, &fault{kind: ErrUnstable, why: "it is a pointer to a pointer, and so on, without end"}
+		return dst, several, &fault{kind: ErrUnstable, why: "it is a pointer to a pointer, and so on, without end"}
 	}
 	if t, ok, f := scalar(s, v); ok {
 		if f != nil {
-			return dst, f
+			return dst, several, f
 		}
-		return appendString(dst, t)
+		dst, f = appendString(dst, t)
+		return dst, several, f
 	}
 	var w writer
 	if f := w.value(v); f != nil {
-		return dst, f
+		return dst, several, f
 	}
-	return append(dst, Segment{Text: string(w.b)}), nil
+	return append(dst, Segment{Text: string(w.b)}), several, nil
 }
 
 func appendString(dst []Segment, s string) ([]Segment, *fault) {
@@ -221,13 +232,14 @@ func appendSeveral(dst []Segment, v reflect.Value) ([]Segment, *fault) {
 		if e.Kind() == reflect.Struct && e.CanAddr() {
 			e = e.Addr()
 		}
+		var list reflect.Value
 		var f *fault
-		if dst, f = appendArgument(dst, e.Interface()); f != nil {
+		if dst, list, f = appendArgument(dst, e.Interface()); f != nil {
 			f.why = fmt.Sprintf("element %d: %s", i, f.why)
 			return dst, f
 		}
-		if dst[len(dst)-1].ID.IsZero() {
-			return dst, &fault{kind: ErrModel, why: fmt.Sprintf("element %d is nil", i)}
+		if list.IsValid() || dst[len(dst)-1].ID.IsZero() {
+			return dst, &fault{kind: ErrModel, why: fmt.Sprintf("element %d is nil, or a list", i)}
 		}
 	}
 	return dst, nil

@@ -15,9 +15,9 @@ import (
 type Scope struct {
 	store     *tokens.Store
 	watermark atomic.Int64 // a tokens.Stamp
-	ledger    *tokens.Ledger
-	own       *tokens.View // of ledger
-	shared    *tokens.View // of the store's ledger: transactions without a scope
+	ledger    tokens.Ledger
+	own       tokens.View // of ledger
+	shared    tokens.View // of the store's ledger: transactions without a scope
 
 	mu        sync.Mutex
 	open      []*transaction // oldest first
@@ -36,19 +36,38 @@ type (
 	newestKey struct{}                      // the scope that was opened last
 )
 
+// scopeContext carries a scope under both keys.
+type scopeContext struct {
+	context.Context
+	scope *Scope
+}
+
+// Value is part of context.Context.
+func (c scopeContext) Value(key any) any {
+	switch k := key.(type) {
+	case newestKey:
+		return c.scope
+	case storeKey:
+		if k.store == c.scope.store {
+			return c.scope
+		}
+	}
+	return c.Context.Value(key)
+}
+
 // OpenScope opens a scope for the store. Inside a scope of the same store it returns that scope:
 // what was loaded since the outer one opened is no newer for being looked at from inside.
 func OpenScope(ctx context.Context, store *tokens.Store) (context.Context, *Scope) {
 	s, ok := scopeOf(ctx, store)
 	if !ok {
-		ledger := new(tokens.Ledger)
-		s = &Scope{store: store, ledger: ledger, own: ledger.View(), shared: store.Ledger().View()}
+		s = &Scope{store: store}
+		s.own.Open(&s.ledger)
+		s.shared.Open(store.Ledger())
 		s.watermark.Store(int64(store.Seen()))
-		ctx = context.WithValue(ctx, storeKey{store}, s)
 	} else if newest, _ := FromContext(ctx); newest == s {
 		return ctx, s
 	}
-	return context.WithValue(ctx, newestKey{}, s), s
+	return scopeContext{ctx, s}, s
 }
 
 // FromContext returns the scope that was opened last.

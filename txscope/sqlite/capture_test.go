@@ -294,6 +294,40 @@ func TestSchemaChangeElsewhere(t *testing.T) {
 	f.changes(func() { f.execOn(two, `INSERT INTO log VALUES (5, 6)`) }, ids(log(6)), log(5))
 }
 
+// Between the commit of a schema change and the moment at which all connections know of it, what
+// they know is not trusted.
+func TestSchemaChangeInTheMoment(t *testing.T) {
+	f := setUp(t)
+	one, err := f.db.Conn(f.ctx)
+	f.must(err)
+	defer one.Close()
+	two, err := f.db.Conn(f.ctx)
+	f.must(err)
+	defer two.Close()
+	f.execOn(one, `CREATE TABLE log (a INTEGER PRIMARY KEY, b INT)`)
+	f.execOn(two, `INSERT INTO log VALUES (1, 1)`)
+	f.execOn(one, `BEGIN; DROP TABLE log; CREATE TABLE log (a INT, b INTEGER PRIMARY KEY)`)
+	var calls []txscopetest.Call
+	f.backend.OnCall(func(c txscopetest.Call) {
+		if c.Op != "publish" {
+			return
+		}
+		f.backend.OnCall(nil)
+		f.backend.Calls()
+		f.execOn(two, `INSERT INTO log VALUES (1, 2)`)
+		calls = f.backend.Calls()
+	})
+	f.execOn(one, `COMMIT`)
+	if len(calls) != 2 || calls[1].Op != "publish" {
+		t.Fatalf("got %v", calls)
+	}
+	if !slices.ContainsFunc(calls[1].IDs, func(id tokens.ID) bool {
+		return id == tokens.Row("log", 2) || id.Table == "log" && id.IsSweep()
+	}) {
+		t.Errorf("published by what was known before: %v", calls[1].IDs)
+	}
+}
+
 // A table that another program has changed is not as it was known.
 func TestSchemaChangeOutside(t *testing.T) {
 	f := setUp(t)
@@ -395,6 +429,7 @@ func TestSavepoints(t *testing.T) {
 		{"it is the transaction, all rolled back", []string{"SAVEPOINT a", set(1), "ROLLBACK"}, nil},
 		{"not in ASCII", []string{"BEGIN", "SAVEPOINT ä", set(1), "ROLLBACK TO ä", set(2), "COMMIT"}, ids(user(1), user(2))},
 		{"several in one text", []string{"BEGIN", "SAVEPOINT a; " + set(1), set(2) + "; ROLLBACK TO a", set(3), "COMMIT"}, ids(user(1), user(2), user(3))},
+		{"the same name in a text with others", []string{"BEGIN", "SAVEPOINT a", set(1), "SELECT 1; SAVEPOINT a", set(2), "ROLLBACK TO a", "COMMIT"}, ids(user(1), user(2))},
 		{"commit among others", []string{"BEGIN", set(1) + "; COMMIT; " + set(2)}, ids(user(1), user(2))},
 		{"begin among others", []string{set(1) + "; BEGIN; " + set(2), "ROLLBACK"}, ids(user(1))},
 	} {
@@ -426,6 +461,27 @@ func TestSavepoints(t *testing.T) {
 					t.Fatal("no token")
 				}
 			})
+		}
+	}
+}
+
+// A text of several statements that fails has committed those before.
+func TestFailureAfterCommit(t *testing.T) {
+	f := setUp(t)
+	for i, text := range []string{
+		`UPDATE users SET name = 'z' WHERE id = 1; INSERT INTO users (id) VALUES (2)`,
+		`BEGIN; UPDATE users SET name = 'y' WHERE id = 1; COMMIT; INSERT INTO users (id) VALUES (2)`,
+		`UPDATE users SET name = 'x' WHERE id = 1; SELEC`,
+		`UPDATE users SET name = 'w' WHERE id = 1; BEGIN; UPDATE users SET name = 'v' WHERE id = 2; ROLLBACK`,
+		`UPDATE users SET name = 'u' WHERE id = 1; INSERT OR ROLLBACK INTO users (id) VALUES (9), (2)`,
+	} {
+		f.changes(func() {
+			if _, err := f.db.ExecContext(f.ctx, text); (err == nil) != (i == 3) {
+				t.Errorf("%s: %v", text, err)
+			}
+		}, ids(user(1)))
+		if ops := f.backend.Ops(); !slices.Equal(ops, []string{"fence", "publish"}) {
+			t.Errorf("%s: %v", text, ops)
 		}
 	}
 }
