@@ -128,18 +128,18 @@ func (s *Store) Read(ctx context.Context, ids []ID) ([]Token, error) {
 	if err := s.outage.readable(); err != nil {
 		return nil, err
 	}
-	records, at := plan(ids)
+	records := plan(ids)
 	if d := s.limits.read; d > 0 {
 		limited, cancel := context.WithTimeout(ctx, d)
 		defer cancel()
 		snap, err := s.backend.Read(limited, records)
-		return s.tokens(ctx, ids, at, snap, err)
+		return s.tokens(ctx, ids, records, snap, err)
 	}
 	snap, err := s.backend.Read(ctx, records)
-	return s.tokens(ctx, ids, at, snap, err)
+	return s.tokens(ctx, ids, records, snap, err)
 }
 
-func (s *Store) tokens(ctx context.Context, ids []ID, at []int32, snap Snapshot, err error) ([]Token, error) {
+func (s *Store) tokens(ctx context.Context, ids, records []ID, snap Snapshot, err error) ([]Token, error) {
 	if err != nil {
 		return nil, s.failed(ctx, err)
 	}
@@ -147,11 +147,11 @@ func (s *Store) tokens(ctx context.Context, ids []ID, at []int32, snap Snapshot,
 	everything := snap.States[len(snap.States)-1]
 	seen := snap.Clock
 	for i, id := range ids {
-		t := merge(Token{}, snap.States[i])
+		t := merge(Token(snap.States[i]), everything)
 		if id.Row != all {
-			t = merge(t, snap.States[at[i]])
+			at := sweepOf(id, records, len(ids))
+			t = merge(t, snap.States[at])
 		}
-		t = merge(t, everything)
 		seen = max(seen, t.Stamp)
 		tokens[i] = t
 	}
@@ -164,26 +164,27 @@ func merge(t Token, s State) Token {
 }
 
 // plan lists the records that the arguments depend on: the arguments themselves, then the sweeps
-// of their tables, then the sweep of everything. at[i] is where the sweep of the table of ids[i] is.
-func plan(ids []ID) (records []ID, at []int32) {
-	records = make([]ID, len(ids), len(ids)+2)
+// of their tables, then the sweep of everything.
+func plan(ids []ID) []ID {
+	records := make([]ID, len(ids), len(ids)+2)
 	copy(records, ids)
-	at = make([]int32, len(ids))
-	for i, id := range ids {
-		if id.Row == all {
-			continue
-		}
-		for j := len(ids); at[i] == 0 && j < len(records); j++ {
-			if records[j].Table == id.Table {
-				at[i] = int32(j)
-			}
-		}
-		if at[i] == 0 {
-			at[i] = int32(len(records))
+	for _, id := range ids {
+		if id.Row != all && sweepOf(id, records, len(ids)) < 0 {
 			records = append(records, ID{id.Table, sweep})
 		}
 	}
-	return append(records, sweepAll), at
+	return append(records, sweepAll)
+}
+
+// sweepOf tells where the sweep of id's table is in the records, of which the first are arguments. A
+// page has rows of a few tables.
+func sweepOf(id ID, records []ID, arguments int) int {
+	for i := arguments; i < len(records); i++ {
+		if records[i].Table == id.Table {
+			return i
+		}
+	}
+	return -1
 }
 
 // failed makes of a backend's error what the caller gets, and opens the breaker unless the caller

@@ -34,6 +34,7 @@ func (c *connector) Driver() driver.Driver { return c.bare.Driver() }
 
 // Close closes the bare connector, if it can be closed.
 func (c *connector) Close() error {
+	c.db.renewals.close()
 	if closer, ok := c.bare.(io.Closer); ok {
 		return closer.Close()
 	}

@@ -23,6 +23,8 @@ type database struct {
 	strict bool
 	logger *slog.Logger
 
+	renewals *renewals
+
 	warned    sync.Map    // messages that were logged
 	scopeless atomic.Bool // a request without a scope was logged
 }
@@ -63,6 +65,7 @@ func newDatabase(store *tokens.Store, opts []Option) (*database, error) {
 	if db.lease < minLease {
 		return nil, fmt.Errorf("%w: Lease(%s): at least %s", ErrOption, db.lease, minLease)
 	}
+	db.renewals = newRenewals(db.lease)
 	if db.logger == nil {
 		db.logger = slog.Default()
 	}

@@ -56,9 +56,6 @@ type afterCommit struct {
 // fence. The transaction was rolled back; it can be tried again.
 var ErrFence = errors.New("alkey: commit refused: the token store took no fence")
 
-// renewEvery is how often the fence is renewed while COMMIT runs.
-const renewEvery = time.Second
-
 // begin enters a transaction; call it before BEGIN is sent.
 func (db *database) begin(ctx context.Context, explicit bool) *transaction {
 	t := &transaction{db: db, ctx: ctx, began: db.store.Seen()}
@@ -244,54 +241,6 @@ func (t *transaction) fresh() bool {
 
 // covered reports whether everything that has changed is under a fresh fence.
 func (t *transaction) covered() bool { return !t.more.Load() && t.fresh() }
-
-// renewal renews the fence of a commit that runs. A connection has one, since it has one commit at a
-// time. It has a goroutine only while it renews.
-type renewal struct {
-	mu     sync.Mutex
-	timer  *time.Timer
-	t      *transaction    // nil while stopped
-	fenced *tokens.Changes // t's own field belongs to the connection
-}
-
-// start renews t's fence from now on, if it has one.
-func (r *renewal) start(t *transaction) {
-	if t.fenced == nil {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.t, r.fenced = t, t.fenced
-	if r.timer == nil {
-		r.timer = time.AfterFunc(t.renewEvery(), r.renew)
-	} else {
-		r.timer.Reset(t.renewEvery())
-	}
-}
-
-func (t *transaction) renewEvery() time.Duration { return min(renewEvery, t.db.lease/4) }
-
-func (r *renewal) renew() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.t == nil {
-		return
-	}
-	// An error leaves the older fence; if the store is down, it distrusts itself.
-	_ = r.t.db.store.Fence(r.t.ctx, r.t.owner, r.fenced, r.t.db.lease)
-	r.timer.Reset(r.t.renewEvery())
-}
-
-// stop ends the renewal. One that is being sent is waited for: it must not arrive after what lifts
-// the fence.
-func (r *renewal) stop() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.t != nil {
-		r.t, r.fenced = nil, nil
-		r.timer.Stop()
-	}
-}
 
 // commit runs send, which sends COMMIT, under the protocol. judge tells what an error of send, or
 // of rollback, means. With Strict and a store that takes no fence, COMMIT is not sent: rollback is
