@@ -227,8 +227,23 @@ func namesOne(v reflect.Value) bool {
 func appendSeveral(dst []Segment, v reflect.Value) ([]Segment, *fault) {
 	n := v.Len()
 	dst = append(slices.Grow(dst, n+1), Segment{Text: countMark + strconv.Itoa(n) + ")"})
+	var models *shape // of the elements, if they are pointers to one kind of model
+	if t := v.Type().Elem(); t.Kind() == reflect.Pointer {
+		if s := shapeOf(t); s.role == isModel && s.pointers == 1 {
+			models = s
+		}
+	}
 	for i := range n {
 		e := v.Index(i)
+		if models != nil && !e.IsNil() {
+			id, f := models.model.identify(e.Interface(), e.Elem())
+			if f != nil {
+				f.why = fmt.Sprintf("element %d: %s", i, f.why)
+				return dst, f
+			}
+			dst = append(dst, Segment{ID: id})
+			continue
+		}
 		if e.Kind() == reflect.Struct && e.CanAddr() {
 			e = e.Addr()
 		}
