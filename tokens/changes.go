@@ -13,8 +13,15 @@ const MaxRowsPerTable = 1000
 // empty. It is not safe for concurrent use.
 type Changes struct {
 	everything bool
-	tables     map[string]map[string]struct{} // a nil set of rows: all of them
+	// While there are few: rows, and tables of which no row is listed. Most transactions change a
+	// row or two, and maps would cost them more than their fence.
+	list []ID
+	// All, once there are more. A nil set of rows: all of them.
+	tables map[string]map[string]struct{}
 }
+
+// fewChanges is how many a list holds.
+const fewChanges = 16
 
 // NewChanges makes a set of ids.
 func NewChanges(ids ...ID) *Changes {
@@ -51,34 +58,61 @@ func ParseChanges(args ...any) (*Changes, error) {
 func (c *Changes) Add(id ID) {
 	switch {
 	case c.everything:
-	case id == Global || id.IsZero() || id.Table == all:
-		c.everything, c.tables = true, nil
+	case id.IsZero() || id.Table == all:
+		*c = Changes{everything: true}
 	case id.Row == all || id.Row == sweep:
 		c.sweep(id.Table)
 	default:
-		rows, known := c.tables[id.Table]
-		if known && rows == nil {
+		c.row(id)
+	}
+}
+
+func (c *Changes) row(id ID) {
+	if c.tables == nil {
+		for _, have := range c.list {
+			if have == id || have.Row == all && have.Table == id.Table {
+				return
+			}
+		}
+		if len(c.list) < fewChanges {
+			c.list = append(c.list, id)
 			return
 		}
-		if rows == nil {
-			rows = make(map[string]struct{})
-			if c.tables == nil {
-				c.tables = make(map[string]map[string]struct{})
-			}
-			c.tables[id.Table] = rows
-		}
-		rows[id.Row] = struct{}{}
-		if len(rows) > MaxRowsPerTable {
-			c.sweep(id.Table)
-		}
+		c.index()
+	}
+	rows, known := c.tables[id.Table]
+	if known && rows == nil {
+		return
+	}
+	if rows == nil {
+		rows = make(map[string]struct{})
+		c.tables[id.Table] = rows
+	}
+	rows[id.Row] = struct{}{}
+	if len(rows) > MaxRowsPerTable {
+		c.sweep(id.Table)
 	}
 }
 
 func (c *Changes) sweep(table string) {
 	if c.tables == nil {
-		c.tables = make(map[string]map[string]struct{})
+		c.list = slices.DeleteFunc(c.list, func(id ID) bool { return id.Table == table })
+		if len(c.list) < fewChanges {
+			c.list = append(c.list, ID{table, all})
+			return
+		}
+		c.index()
 	}
 	c.tables[table] = nil
+}
+
+// index makes maps of the list.
+func (c *Changes) index() {
+	list := c.list
+	c.list, c.tables = nil, make(map[string]map[string]struct{})
+	for _, id := range list {
+		c.Add(id)
+	}
 }
 
 // Merge adds all of o.
@@ -93,6 +127,11 @@ func (c *Changes) all(yield func(ID) bool) {
 	if c.everything {
 		yield(Global)
 		return
+	}
+	for _, id := range c.list {
+		if !yield(id) {
+			return
+		}
 	}
 	for table, rows := range c.tables {
 		if rows == nil {
@@ -117,7 +156,7 @@ func (c *Changes) IDs() []ID {
 }
 
 // Empty reports whether nothing has changed.
-func (c *Changes) Empty() bool { return !c.everything && len(c.tables) == 0 }
+func (c *Changes) Empty() bool { return !c.everything && len(c.list) == 0 && len(c.tables) == 0 }
 
 // Affect reports whether a value made from the argument id can be affected.
 func (c *Changes) Affect(id ID) bool {
@@ -125,7 +164,12 @@ func (c *Changes) Affect(id ID) bool {
 		return true
 	}
 	if id == Global {
-		return len(c.tables) > 0
+		return !c.Empty()
+	}
+	for _, change := range c.list {
+		if id.DependsOn(change) {
+			return true
+		}
 	}
 	rows, ok := c.tables[id.Table]
 	if !ok {
@@ -140,26 +184,34 @@ func (c *Changes) Affect(id ID) bool {
 
 // Clone returns an independent copy.
 func (c *Changes) Clone() *Changes {
+	if c.tables == nil {
+		return &Changes{everything: c.everything, list: slices.Clone(c.list)}
+	}
 	n := new(Changes)
 	n.Merge(c)
 	return n
 }
 
-// records returns the records that the changes affect, without repetition, sweeps and tables
-// last: one transaction of many rows writes its table's record once.
+// records returns the records that the changes affect, without repetition: one transaction of many
+// rows writes its table's record once.
 func (c *Changes) records() []ID {
-	if c.Empty() {
+	switch {
+	case c.Empty():
 		return nil
+	case c.everything:
+		return appendAffected(nil, Global)
 	}
-	var ids []ID
-	if c.everything {
-		return appendAffected(ids, Global)
+	ids := make([]ID, 0, c.size())
+	for i, id := range c.list {
+		if id.Row == all {
+			ids = append(ids, ID{id.Table, sweep})
+		} else {
+			ids = append(ids, id)
+		}
+		if c.first(i) {
+			ids = append(ids, ID{id.Table, all})
+		}
 	}
-	n := 1
-	for _, rows := range c.tables {
-		n += len(rows) + 2
-	}
-	ids = make([]ID, 0, n)
 	for table, rows := range c.tables {
 		for row := range rows {
 			ids = append(ids, ID{table, row})
@@ -172,12 +224,28 @@ func (c *Changes) records() []ID {
 	return append(ids, Global)
 }
 
+// first reports whether the i-th of the list is the first of its table.
+func (c *Changes) first(i int) bool {
+	for _, id := range c.list[:i] {
+		if id.Table == c.list[i].Table {
+			return false
+		}
+	}
+	return true
+}
+
 // size is the number of records affected.
 func (c *Changes) size() int {
 	if c.everything {
 		return 2
 	}
 	n := 1
+	for i := range c.list {
+		n++
+		if c.first(i) {
+			n++
+		}
+	}
 	for _, rows := range c.tables {
 		n += max(len(rows), 1) + 1
 	}
