@@ -5,6 +5,7 @@ STATICCHECK ?= $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 BENCHSTAT   ?= $(GO) run golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 COUNT       ?= 10
 BENCH       ?= .
+BENCHTIME   ?= 0.3s
 FUZZTIME    ?= 30s
 
 .PHONY: help test check lint tidy servers bench explore fuzz run
@@ -29,9 +30,9 @@ tidy: ## go.mod and go.sum say what is used
 servers: ## install redis-server where that is possible and needed
 	@.ci/servers
 
-bench: servers ## all benchmarks, interleaved with their baselines: BENCH=regexp COUNT=10
+bench: servers ## all benchmarks beside their baselines: BENCH=regexp COUNT=10 BENCHTIME=0.3s
 	@rm -f bench.out
-	@for i in $$(seq $(COUNT)); do $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./... | tee -a bench.out; done
+	@for i in $$(seq $(COUNT)); do $(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem ./... | tee -a bench.out; done
 	$(BENCHSTAT) -col /by bench.out
 
 explore: ## the exhaustive exploration of the protocol in its full setting: minutes

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/alkey-go/alkey/internal/testserver"
+	"github.com/alkey-go/alkey/internal/versus"
 	"github.com/alkey-go/alkey/request"
 	"github.com/alkey-go/alkey/tokens"
 )
@@ -44,29 +45,23 @@ func BenchmarkRequestOverRedis(b *testing.B) {
 		if err := scope.Prefetch(warm, rows); err != nil {
 			b.Fatal(err)
 		}
-		b.Run(fmt.Sprintf("rows=%d/by=mget", n), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
+		b.Run(fmt.Sprintf("rows=%d", n), func(b *testing.B) {
+			versus.Run(b, func() {
 				if err := client.MGet(ctx, keys...).Err(); err != nil {
 					b.Fatal(err)
 				}
-			}
-		})
-		b.Run(fmt.Sprintf("rows=%d/by=alkey", n), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
+			}, func() {
 				ctx, scope := kit.Open(ctx)
 				if n > 1 {
 					if err := scope.Prefetch(ctx, rows); err != nil {
 						b.Fatal(err)
 					}
-					continue
+					return
 				}
-				key, err := scope.Key(ctx, rows[0], "page")
-				if err != nil || !key.Storable() {
+				if key, err := scope.Key(ctx, rows[0], "page"); err != nil || !key.Storable() {
 					b.Fatal(key.Reason(), err)
 				}
-			}
+			})
 		})
 	}
 }

@@ -245,10 +245,10 @@ func BenchmarkMiddleware(b *testing.B) {
 			h.ServeHTTP(w, r)
 		}
 	}
-	b.Run("bare", func(b *testing.B) { run(b, bare) })
+	b.Run("by=baseline", func(b *testing.B) { run(b, bare) })
 	m := newMiddleware(b, middleware.Config{Tokens: newStore(b)})
-	b.Run("once", func(b *testing.B) { run(b, m(bare)) })
-	b.Run("twice", func(b *testing.B) { run(b, m(m(bare))) })
+	b.Run("by=alkey", func(b *testing.B) { run(b, m(bare)) })
+	b.Run("by=alkey-twice", func(b *testing.B) { run(b, m(m(bare))) })
 }
 
 func ExampleNew() {

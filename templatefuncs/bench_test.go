@@ -8,6 +8,7 @@ import (
 	"io"
 	"testing"
 
+	"github.com/alkey-go/alkey/internal/versus"
 	"github.com/alkey-go/alkey/request"
 	"github.com/alkey-go/alkey/templatefuncs"
 	"github.com/alkey-go/alkey/tokens"
@@ -57,34 +58,25 @@ func parsePage(tb testing.TB, funcs template.FuncMap) *template.Template {
 	return t
 }
 
-// BenchmarkExecute compares a page of ten keys that its scope has read before (Set) with the same
-// page where a function that gives a constant stands in their place, executed by html/template.
+// BenchmarkExecute compares a page of ten keys that its scope has read before with the same page
+// where a function that gives a constant stands in their place, executed by html/template.
 func BenchmarkExecute(b *testing.B) {
 	data := newPageData()
-
-	b.Run("by=constant", func(b *testing.B) {
-		t := parsePage(b, template.FuncMap{"cacheKey": func(...any) (string, error) {
-			return "hof5npxcjl/alkey:users#1/card", nil
-		}})
-		b.ReportAllocs()
-		for b.Loop() {
-			if err := t.ExecuteTemplate(io.Discard, "page", data); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-
-	b.Run("by=Set", func(b *testing.B) {
-		set, err := templatefuncs.New(parsePage(b, templatefuncs.FuncMap(nil)))
-		if err != nil {
+	plain := parsePage(b, template.FuncMap{"cacheKey": func(...any) (string, error) {
+		return "hof5npxcjl/alkey:users#1/card", nil
+	}})
+	set, err := templatefuncs.New(parsePage(b, templatefuncs.FuncMap(nil)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx := storableScope(b, data.Users)
+	versus.Run(b, func() {
+		if err := plain.ExecuteTemplate(io.Discard, "page", data); err != nil {
 			b.Fatal(err)
 		}
-		ctx := storableScope(b, data.Users)
-		b.ReportAllocs()
-		for b.Loop() {
-			if err := set.ExecuteContext(io.Discard, ctx, "page", data); err != nil {
-				b.Fatal(err)
-			}
+	}, func() {
+		if err := set.ExecuteContext(io.Discard, ctx, "page", data); err != nil {
+			b.Fatal(err)
 		}
 	})
 }

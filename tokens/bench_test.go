@@ -3,27 +3,50 @@ package tokens_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/alkey-go/alkey/internal/testserver"
+	"github.com/alkey-go/alkey/internal/versus"
 	"github.com/alkey-go/alkey/tokens"
 )
 
-// The row, its table's sweep and the sweep of everything: what one key of one row reads.
-func BenchmarkMemoryReadThree(b *testing.B) {
-	m := tokens.NewMemoryBackend(tokens.MemoryOptions{})
+// The row, its table's sweep and the sweep of everything, which is what one key of one row reads,
+// by all cores at once; beside a map and a lock.
+func BenchmarkMemoryRead(b *testing.B) {
 	ids := []tokens.ID{{Table: "users", Row: "1"}, {Table: "users", Row: "!"}, {Table: "*", Row: "!"}}
-	ctx := context.Background()
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			if _, err := m.Read(ctx, ids); err != nil {
-				b.Error(err)
+	b.Run("by=baseline", func(b *testing.B) {
+		var mu sync.RWMutex
+		records := map[tokens.ID]tokens.State{ids[0]: {Stamp: 1}, ids[1]: {Stamp: 2}, ids[2]: {Stamp: 3}}
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				states := make([]tokens.State, 0, len(ids))
+				mu.RLock()
+				for _, id := range ids {
+					states = append(states, records[id])
+				}
+				mu.RUnlock()
+				if states[2].Stamp != 3 {
+					b.Error(states)
+				}
 			}
-		}
+		})
+	})
+	b.Run("by=alkey", func(b *testing.B) {
+		m := tokens.NewMemoryBackend(tokens.MemoryOptions{})
+		ctx := context.Background()
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				if _, err := m.Read(ctx, ids); err != nil {
+					b.Error(err)
+				}
+			}
+		})
 	})
 }
 
@@ -41,21 +64,16 @@ func BenchmarkRedisRead(b *testing.B) {
 		if _, err := store.Read(ctx, args); err != nil {
 			b.Fatal(err)
 		}
-		b.Run(fmt.Sprintf("rows=%d/by=mget", rows), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
+		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
+			versus.Run(b, func() {
 				if err := client.MGet(ctx, keys...).Err(); err != nil {
 					b.Fatal(err)
 				}
-			}
-		})
-		b.Run(fmt.Sprintf("rows=%d/by=store", rows), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
+			}, func() {
 				if _, err := store.Read(ctx, args); err != nil {
 					b.Fatal(err)
 				}
-			}
+			})
 		})
 	}
 }
@@ -73,28 +91,21 @@ func BenchmarkRedisWrite(b *testing.B) {
 	const p = "alkey.cache.TOKENS:"
 	records := []string{p + "alkey:users#1", p + "alkey:users#*", p + "alkey:*#*"}
 	withClock := append([]string{p + "clock", p + "alkey:*#!"}, records...)
-	b.Run("by=evalsha", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			owner := string(tokens.NewOwner())
-			if err := client.EvalSha(ctx, tokens.FenceScriptHash(), records, owner, int64(30_000_000)).Err(); err != nil {
-				b.Fatal(err)
-			}
-			if err := client.EvalSha(ctx, tokens.PublishScriptHash(), withClock, owner, int64(0), int64(86_400_000)).Err(); err != nil {
-				b.Fatal(err)
-			}
+	versus.Run(b, func() {
+		owner := string(tokens.NewOwner())
+		if err := client.EvalSha(ctx, tokens.FenceScriptHash(), records, owner, int64(30_000_000)).Err(); err != nil {
+			b.Fatal(err)
 		}
-	})
-	b.Run("by=store", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			owner := tokens.NewOwner()
-			if err := store.Fence(ctx, owner, changes, 30*time.Second); err != nil {
-				b.Fatal(err)
-			}
-			if _, err := store.Publish(ctx, owner, changes); err != nil {
-				b.Fatal(err)
-			}
+		if err := client.EvalSha(ctx, tokens.PublishScriptHash(), withClock, owner, int64(0), int64(86_400_000)).Err(); err != nil {
+			b.Fatal(err)
+		}
+	}, func() {
+		owner := tokens.NewOwner()
+		if err := store.Fence(ctx, owner, changes, 30*time.Second); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := store.Publish(ctx, owner, changes); err != nil {
+			b.Fatal(err)
 		}
 	})
 }

@@ -8,29 +8,25 @@ import (
 
 	"modernc.org/sqlite"
 
+	"github.com/alkey-go/alkey/internal/versus"
 	"github.com/alkey-go/alkey/tokens"
 	"github.com/alkey-go/alkey/txscope"
 	_ "github.com/alkey-go/alkey/txscope/sqlite"
 )
 
-// BenchmarkDriver compares the wrapped driver with the bare one, each on a file of its own. Compare
-// the two in one run:
-//
-//	go test -bench Driver -count 10 ./txscope/sqlite | benchstat -col /driver -
+// BenchmarkDriver compares the wrapped driver with the bare one, each on a file of its own.
 func BenchmarkDriver(b *testing.B) {
 	for _, work := range []struct {
 		name string
-		run  func(b *testing.B, db *sql.DB)
+		on   func(b *testing.B, db *sql.DB) func()
 	}{
-		{"select", benchSelect},
-		{"prepared", benchPrepared},
-		{"update", benchUpdate},
+		{"select", selects},
+		{"prepared", prepared},
+		{"update", updates},
 	} {
-		for _, driver := range []string{"bare", "wrapped"} {
-			b.Run("work="+work.name+"/driver="+driver, func(b *testing.B) {
-				work.run(b, benchDB(b, driver == "wrapped"))
-			})
-		}
+		b.Run("work="+work.name, func(b *testing.B) {
+			versus.Run(b, work.on(b, benchDB(b, false)), work.on(b, benchDB(b, true)))
+		})
 	}
 }
 
@@ -58,9 +54,11 @@ func benchDB(b *testing.B, wrapped bool) *sql.DB {
 	return db
 }
 
-func benchSelect(b *testing.B, db *sql.DB) {
+func selects(b *testing.B, db *sql.DB) func() {
 	var name, email string
-	for i := 0; b.Loop(); i++ {
+	i := 0
+	return func() {
+		i++
 		row := db.QueryRow(`SELECT name, email FROM users WHERE id = ?`, i%1000+1)
 		if err := row.Scan(&name, &email); err != nil {
 			b.Fatal(err)
@@ -68,23 +66,27 @@ func benchSelect(b *testing.B, db *sql.DB) {
 	}
 }
 
-func benchPrepared(b *testing.B, db *sql.DB) {
+func prepared(b *testing.B, db *sql.DB) func() {
 	stmt, err := db.Prepare(`SELECT name, email FROM users WHERE id = ?`)
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer stmt.Close()
+	b.Cleanup(func() { _ = stmt.Close() })
 	var name, email string
-	for i := 0; b.Loop(); i++ {
+	i := 0
+	return func() {
+		i++
 		if err := stmt.QueryRow(i%1000+1).Scan(&name, &email); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
 
-func benchUpdate(b *testing.B, db *sql.DB) {
+func updates(b *testing.B, db *sql.DB) func() {
 	ctx := context.Background()
-	for i := 0; b.Loop(); i++ {
+	i := 0
+	return func() {
+		i++
 		tx, err := db.BeginTx(ctx, nil)
 		if err != nil {
 			b.Fatal(err)
