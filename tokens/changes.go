@@ -18,6 +18,8 @@ type Changes struct {
 	list []ID
 	// All, once there are more. A nil set of rows: all of them.
 	tables map[string]map[string]struct{}
+
+	affected []ID // what records returned, until something is added
 }
 
 // fewChanges is how many a list holds.
@@ -56,6 +58,7 @@ func ParseChanges(args ...any) (*Changes, error) {
 // Add adds a row, a table (all its rows) or Global. The zero ID counts as Global: a change that
 // cannot be named must not be lost.
 func (c *Changes) Add(id ID) {
+	c.affected = nil
 	switch {
 	case c.everything:
 	case id.IsZero() || id.Table == all:
@@ -193,15 +196,19 @@ func (c *Changes) Clone() *Changes {
 }
 
 // records returns the records that the changes affect, without repetition: one transaction of many
-// rows writes its table's record once.
+// rows writes its table's record once. The caller must not modify them. They are worked out once for
+// a fence, its renewals and the publish.
 func (c *Changes) records() []ID {
-	switch {
-	case c.Empty():
-		return nil
-	case c.everything:
-		return appendAffected(nil, Global)
+	if c.affected == nil && !c.Empty() {
+		c.affected = c.appendRecords(make([]ID, 0, c.size()))
 	}
-	ids := make([]ID, 0, c.size())
+	return c.affected
+}
+
+func (c *Changes) appendRecords(ids []ID) []ID {
+	if c.everything {
+		return appendAffected(ids, Global)
+	}
 	for i, id := range c.list {
 		if id.Row == all {
 			ids = append(ids, ID{id.Table, sweep})

@@ -302,7 +302,7 @@ func (b oneOwner) Fence(ctx context.Context, owner Owner, ids []ID, lease time.D
 func each(m *Memory, id ID, change func(*record) *record) {
 	m.records.Compute(id, func(old *record, _ bool) (*record, xsync.ComputeOp) {
 		if old != nil {
-			old = &record{old.stamp, old.fences}
+			old = &record{stamp: old.stamp, fences: old.fences}
 		}
 		if r := change(old); r != nil {
 			return r, xsync.UpdateOp
@@ -318,7 +318,7 @@ func (b zeroKept) Release(_ context.Context, owner Owner, ids []ID) error {
 	for _, id := range ids {
 		each(b.Memory, id, func(r *record) *record {
 			if r != nil {
-				r.fences = r.without(owner)
+				r.fences = r.without(owner).fences
 			}
 			return r
 		})

@@ -37,7 +37,8 @@ func (l *Ledger) tail() *undone {
 
 // Begin enters a transaction that has written nothing so far.
 func (l *Ledger) Begin() *Writes {
-	w := &Writes{layers: make([]layer, 1, 2)}
+	w := new(Writes)
+	w.layers = w.base[:]
 	w.ledgers = append(w.first[:0], l)
 	l.enter(w)
 	return w
@@ -91,8 +92,9 @@ func (o Outcome) String() string {
 // context ends.
 type Writes struct {
 	mu         sync.Mutex
-	first      [1]*Ledger
+	first      [1]*Ledger // where ledgers begins: most transactions have one
 	ledgers    []*Ledger
+	base       [1]layer // where layers begins: most have no savepoint
 	layers     []layer
 	dirty      bool
 	incomplete bool

@@ -2,7 +2,6 @@ package tokens
 
 import (
 	"context"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +33,7 @@ type MemoryOptions struct {
 type record struct {
 	stamp  Stamp
 	fences []fence
+	one    [1]fence // where a single fence stands: most have no more
 }
 
 type fence struct {
@@ -114,11 +114,7 @@ func (m *Memory) Fence(ctx context.Context, owner Owner, ids []ID, lease time.Du
 	}
 	for _, id := range ids {
 		m.records.Compute(id, func(old *record, _ bool) (*record, xsync.ComputeOp) {
-			r := new(record)
-			if old != nil {
-				r.stamp = old.stamp
-				r.fences = old.without(owner)
-			}
+			r := old.without(owner)
 			r.fences = append(r.fences, fence{owner, m.now().Add(lease).UnixMicro()})
 			return r, xsync.UpdateOp
 		})
@@ -135,14 +131,15 @@ func (m *Memory) Publish(ctx context.Context, owner Owner, ids []ID) (Stamp, err
 	stamp := m.tick()
 	for _, id := range ids {
 		m.records.Compute(id, func(old *record, _ bool) (*record, xsync.ComputeOp) {
-			if old == nil {
+			switch {
+			case old == nil:
 				return nil, xsync.CancelOp
+			case old.stamp == 0 && !old.others(owner):
+				return nil, xsync.DeleteOp
 			}
-			r := &record{stamp: old.stamp, fences: old.without(owner)}
+			r := old.without(owner)
 			if r.stamp != 0 {
 				r.stamp = max(r.stamp, stamp)
-			} else if len(r.fences) == 0 {
-				return nil, xsync.DeleteOp
 			}
 			return r, xsync.UpdateOp
 		})
@@ -157,14 +154,13 @@ func (m *Memory) Release(ctx context.Context, owner Owner, ids []ID) error {
 	}
 	for _, id := range ids {
 		m.records.Compute(id, func(old *record, _ bool) (*record, xsync.ComputeOp) {
-			if old == nil {
+			switch {
+			case old == nil:
 				return nil, xsync.CancelOp
-			}
-			r := &record{stamp: old.stamp, fences: old.without(owner)}
-			if r.stamp == 0 && len(r.fences) == 0 {
+			case old.stamp == 0 && !old.others(owner):
 				return nil, xsync.DeleteOp
 			}
-			return r, xsync.UpdateOp
+			return old.without(owner), xsync.UpdateOp
 		})
 	}
 	return nil
@@ -208,15 +204,30 @@ func (m *Memory) bound() {
 	m.full.Store(max(m.max, int64(m.records.Size())+m.max/10))
 }
 
-// without returns a copy of the fences that others have set.
-func (r *record) without(owner Owner) []fence {
-	left := make([]fence, 0, len(r.fences)+1)
+// others reports whether others than owner have fences on the record.
+func (r *record) others(owner Owner) bool {
 	for _, f := range r.fences {
 		if f.owner != owner {
-			left = append(left, f)
+			return true
 		}
 	}
-	return slices.Clip(left)
+	return false
+}
+
+// without returns a copy without owner's fence. A nil record is one without stamp and fences.
+func (r *record) without(owner Owner) *record {
+	n := new(record)
+	n.fences = n.one[:0]
+	if r == nil {
+		return n
+	}
+	n.stamp = r.stamp
+	for _, f := range r.fences {
+		if f.owner != owner {
+			n.fences = append(n.fences, f)
+		}
+	}
+	return n
 }
 
 // live returns the fences before their deadline.

@@ -285,7 +285,9 @@ func (s *Store) write(ctx context.Context, op func(context.Context) error) error
 	if err := s.outage.reachable(); err != nil {
 		return err
 	}
-	ctx = context.WithoutCancel(ctx)
+	if ctx.Done() != nil {
+		ctx = context.WithoutCancel(ctx)
+	}
 	if d := s.limits.write; d > 0 {
 		limited, cancel := context.WithTimeout(ctx, d)
 		defer cancel()
