@@ -115,11 +115,9 @@ func (s *Store) see(stamp Stamp) {
 // Ledger returns what transactions that were begun without a scope have changed.
 func (s *Store) Ledger() *Ledger { return &s.ledger }
 
-// Token is what a reader sees of one argument.
-type Token struct {
-	Stamp  Stamp // the largest of the argument's records
-	Fenced bool  // a commit that changes the argument is under way: not usable
-}
+// Token is what a reader sees of one argument: the state of all its records together. Its stamp is
+// the largest of theirs, and it is fenced, which means not usable, if one of them is.
+type Token = State
 
 // Read returns the token of every argument in ids, in order, with one round trip for all. The
 // error wraps ErrDown if the backend does not answer, also while changes of this process wait to
@@ -143,11 +141,11 @@ func (s *Store) tokens(ctx context.Context, ids, records []ID, snap Snapshot, er
 	if err != nil {
 		return nil, s.failed(ctx, err)
 	}
-	tokens := make([]Token, len(ids))
+	tokens := snap.States[:len(ids):len(ids)]
 	everything := snap.States[len(snap.States)-1]
 	seen := snap.Clock
 	for i, id := range ids {
-		t := merge(Token(snap.States[i]), everything)
+		t := merge(tokens[i], everything)
 		if id.Row != all {
 			at := sweepOf(id, records, len(ids))
 			t = merge(t, snap.States[at])
@@ -159,7 +157,7 @@ func (s *Store) tokens(ctx context.Context, ids, records []ID, snap Snapshot, er
 	return tokens, nil
 }
 
-func merge(t Token, s State) Token {
+func merge(t, s Token) Token {
 	return Token{Stamp: max(t.Stamp, s.Stamp), Fenced: t.Fenced || s.Fenced}
 }
 
