@@ -124,14 +124,14 @@ type Kind int
 // The kinds. A statement that commits as a side effect is none of these: the session announces
 // it to the Recorder.
 const (
-	None       Kind = iota // nothing
-	Begin                  // BEGIN, START TRANSACTION
-	Commit                 // COMMIT, END
-	Rollback               // ROLLBACK of the transaction
-	Savepoint              // SAVEPOINT; outside a transaction it may begin one
-	Release                // RELEASE; it may commit a transaction that a savepoint began
-	RollbackTo             // ROLLBACK TO
-	Mixed                  // several statements, not all of them None, or what cannot be told
+	KindNone       Kind = iota // nothing
+	KindBegin                  // BEGIN, START TRANSACTION
+	KindCommit                 // COMMIT, END
+	KindRollback               // ROLLBACK of the transaction
+	KindSavepoint              // SAVEPOINT; outside a transaction it may begin one
+	KindRelease                // RELEASE; it may commit a transaction that a savepoint began
+	KindRollbackTo             // ROLLBACK TO
+	KindMixed                  // several statements, not all of them None, or what cannot be told
 )
 
 // Verdict is how a transaction stands.
@@ -140,17 +140,17 @@ type Verdict int
 // The verdicts. In doubt it is Unknown: what is taken for rolled back and was committed is served
 // stale, while the reverse costs some cache hits.
 const (
-	Ongoing    Verdict = iota // still open; it can be committed later
-	Committed                 // for certain
-	RolledBack                // for certain
-	Unknown                   // the connection was lost, say
+	VerdictOngoing    Verdict = iota // still open; it can be committed later
+	VerdictCommitted                 // for certain
+	VerdictRolledBack                // for certain
+	VerdictUnknown                   // the connection was lost, say
 )
 
 func (v Verdict) outcome() tokens.Outcome {
 	switch v {
-	case Committed:
+	case VerdictCommitted:
 		return tokens.Committed
-	case RolledBack:
+	case VerdictRolledBack:
 		return tokens.RolledBack
 	default:
 		return tokens.Unknown

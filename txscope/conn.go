@@ -107,16 +107,16 @@ func (c *Conn) enter(ctx context.Context) {
 func (c *Conn) before(ctx context.Context, query string, args []driver.NamedValue, memo any, control Control) {
 	c.enter(ctx)
 	switch control.Kind {
-	case None:
-	case Mixed:
+	case KindNone:
+	case KindMixed:
 		c.mixed, c.earlier = true, c.db.store.Seen()
 		if c.tx != nil {
 			c.tx.incomplete()
 		}
-	case Begin, Savepoint:
+	case KindBegin, KindSavepoint:
 		if c.tx == nil {
 			c.tx = c.db.begin(ctx, true)
-			c.tx.bySavepoint = control.Kind == Savepoint
+			c.tx.bySavepoint = control.Kind == KindSavepoint
 		}
 	}
 	c.call = Call{Query: query, Args: args, Memo: memo}
@@ -127,12 +127,12 @@ func (c *Conn) before(ctx context.Context, query string, args []driver.NamedValu
 func (c *Conn) after(control Control, err error) error {
 	c.session.After(c.ctx, &c.call, err)
 	c.call = Call{}
-	if t := c.tx; t != nil && control.Kind != None && !errors.Is(err, driver.ErrSkip) {
+	if t := c.tx; t != nil && control.Kind != KindNone && !errors.Is(err, driver.ErrSkip) {
 		c.controlled(t, control, err)
 	}
 	err = c.refusal(err)
 	c.settle(err)
-	if control.Kind == Mixed && c.tx == nil && c.session.InTransaction() {
+	if control.Kind == KindMixed && c.tx == nil && c.session.InTransaction() {
 		c.tx = c.db.begin(c.ctx, true)
 		c.tx.began = c.earlier
 		c.tx.incomplete()
@@ -144,11 +144,11 @@ func (c *Conn) after(control Control, err error) error {
 // controlled takes in what a statement did that is there to control t. COMMIT is not among them.
 func (c *Conn) controlled(t *transaction, control Control, err error) {
 	switch control.Kind {
-	case Begin:
+	case KindBegin:
 		if c.session.InTransaction() {
 			t.explicit.Store(true)
 		}
-	case Savepoint:
+	case KindSavepoint:
 		switch {
 		case err == nil:
 			t.explicit.Store(true)
@@ -157,23 +157,23 @@ func (c *Conn) controlled(t *transaction, control Control, err error) {
 			t.explicit.Store(true)
 			t.incomplete() // an error does not tell whether it is there
 		}
-	case Release:
+	case KindRelease:
 		if err == nil {
 			t.releaseSavepoint(control.Name)
 		} else {
 			t.incomplete()
 		}
-	case RollbackTo:
+	case KindRollbackTo:
 		if err == nil {
 			t.rollbackTo(control.Name)
 		} else {
 			t.incomplete()
 		}
-	case Rollback:
+	case KindRollback:
 		if err == nil {
 			c.undone = true
 		}
-	case Mixed:
+	case KindMixed:
 		if !c.announced && !c.undone && c.unread == 0 && !c.session.InTransaction() {
 			c.finish(c.session.Judge(err))
 		}
@@ -198,9 +198,9 @@ func (c *Conn) settle(err error) {
 			c.tx.incomplete()
 		}
 	case c.undone:
-		c.finish(RolledBack)
+		c.finish(VerdictRolledBack)
 	case c.announced:
-		verdict := Committed
+		verdict := VerdictCommitted
 		if err != nil || lent {
 			verdict = c.session.Judge(err)
 		}
@@ -212,7 +212,7 @@ func (c *Conn) settle(err error) {
 	case c.session.InTransaction():
 		t.explicit.Store(true)
 	case t.explicit.Load() && !t.writes.Dirty():
-		c.finish(RolledBack) // nothing was written: either is true
+		c.finish(VerdictRolledBack) // nothing was written: either is true
 	default:
 		// The session announces every commit beforehand, so this was none.
 		c.finish(c.session.Judge(err))
@@ -261,7 +261,7 @@ func (c *Conn) commit(send, rollback func() error) error {
 
 func (c *Conn) judge(err error) Verdict {
 	if c.undone {
-		return RolledBack
+		return VerdictRolledBack
 	}
 	return c.session.Judge(err)
 }
@@ -269,9 +269,9 @@ func (c *Conn) judge(err error) Verdict {
 // commits reports whether the statement that control is of commits c's transaction.
 func (c *Conn) commits(control Control) bool {
 	switch control.Kind {
-	case Commit:
+	case KindCommit:
 		return c.tx != nil && c.tx.explicit.Load()
-	case Release:
+	case KindRelease:
 		return c.tx != nil && c.tx.outermost(control.Name)
 	}
 	return false
@@ -313,7 +313,7 @@ func (c *Conn) ExecContext(ctx context.Context, query string, args []driver.Name
 		return nil, driver.ErrSkip
 	}
 	control := c.session.Control(query)
-	if control.Kind == Commit || control.Kind == Release {
+	if control.Kind == KindCommit || control.Kind == KindRelease {
 		c.enter(ctx)
 		if c.commits(control) {
 			var res driver.Result
@@ -349,7 +349,7 @@ func (c *Conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 		return nil, driver.ErrSkip
 	}
 	control := c.session.Control(query)
-	if control.Kind == Commit || control.Kind == Release {
+	if control.Kind == KindCommit || control.Kind == KindRelease {
 		c.enter(ctx)
 		if c.commits(control) {
 			var rows driver.Rows
@@ -488,12 +488,12 @@ func (c *Conn) Close() error {
 	c.session.Close()
 	err := c.bare.Close()
 	if c.tx != nil {
-		verdict := Unknown
+		verdict := VerdictUnknown
 		switch {
 		case c.announced:
-			verdict = Committed // in doubt: it is published
+			verdict = VerdictCommitted // in doubt: it is published
 		case c.undone, err == nil && c.unread == 0:
-			verdict = RolledBack
+			verdict = VerdictRolledBack
 		}
 		c.finish(verdict)
 	}
@@ -562,10 +562,10 @@ func (c *Conn) current() *transaction {
 	switch {
 	case c.tx == nil:
 	case c.undone:
-		c.finish(RolledBack)
+		c.finish(VerdictRolledBack)
 	case c.announced:
 		t := c.tx
-		c.finish(Committed)
+		c.finish(VerdictCommitted)
 		if c.lentBare {
 			// Nobody could tell that it was: what it changed is published now, and fenced again with
 			// what follows.
@@ -620,7 +620,7 @@ func (r recorder) Committing() error {
 // Committed is part of Recorder.
 func (r recorder) Committed() {
 	if r.c.announced && !r.c.undone {
-		r.c.finish(Committed)
+		r.c.finish(VerdictCommitted)
 	}
 }
 
@@ -630,7 +630,7 @@ func (r recorder) RolledBack() {
 	switch {
 	case c.tx == nil:
 	case c.announced && c.lentBare:
-		c.finish(Committed) // what was rolled back can be another transaction
+		c.finish(VerdictCommitted) // what was rolled back can be another transaction
 	default:
 		c.undone = true
 	}

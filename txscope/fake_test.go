@@ -276,7 +276,7 @@ var (
 
 func (s *fakeSession) Control(query string) txscope.Control {
 	if query == "COMMIT" {
-		return txscope.Control{Kind: txscope.Commit}
+		return txscope.Control{Kind: txscope.KindCommit}
 	}
 	return txscope.Control{}
 }
@@ -300,11 +300,11 @@ func (s *fakeSession) InTransaction() bool                         { return s.c.
 func (s *fakeSession) Judge(err error) txscope.Verdict {
 	switch {
 	case errors.Is(err, errBusy):
-		return txscope.Ongoing
+		return txscope.VerdictOngoing
 	case errors.Is(err, errLost):
-		return txscope.Unknown
+		return txscope.VerdictUnknown
 	default:
-		return txscope.RolledBack
+		return txscope.VerdictRolledBack
 	}
 }
 

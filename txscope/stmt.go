@@ -59,7 +59,7 @@ func (s *stmt) CheckNamedValue(nv *driver.NamedValue) error {
 // ExecContext is part of driver.StmtExecContext.
 func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
 	c := s.c
-	if s.control.Kind == Commit || s.control.Kind == Release {
+	if s.control.Kind == KindCommit || s.control.Kind == KindRelease {
 		c.enter(ctx)
 		if c.commits(s.control) {
 			var res driver.Result
@@ -83,7 +83,7 @@ func (s *stmt) Exec(args []driver.Value) (driver.Result, error) {
 // QueryContext is part of driver.StmtQueryContext.
 func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
 	c := s.c
-	if s.control.Kind == Commit || s.control.Kind == Release {
+	if s.control.Kind == KindCommit || s.control.Kind == KindRelease {
 		c.enter(ctx)
 		if c.commits(s.control) {
 			var rows driver.Rows

@@ -248,7 +248,7 @@ func (t *transaction) covered() bool { return !t.more.Load() && t.fresh() }
 // when the database is busy.
 func (t *transaction) commit(r *renewal, send, rollback func() error, judge func(error) Verdict) (open bool, err error) {
 	if err := t.fence(); err != nil {
-		verdict := RolledBack
+		verdict := VerdictRolledBack
 		if rerr := rollback(); rerr != nil {
 			verdict = judge(rerr)
 			err = errors.Join(err, rerr)
@@ -261,12 +261,12 @@ func (t *transaction) commit(r *renewal, send, rollback func() error, judge func
 	if err != nil {
 		return t.conclude(judge(err)), err
 	}
-	return t.conclude(Committed), nil
+	return t.conclude(VerdictCommitted), nil
 }
 
 // conclude ends the transaction by the verdict, or lets it go on.
 func (t *transaction) conclude(v Verdict) (open bool) {
-	if v == Ongoing {
+	if v == VerdictOngoing {
 		t.reopen()
 		return true
 	}

@@ -23,11 +23,11 @@ func control(query string) txscope.Control {
 		if any {
 			statements++
 		}
-		if c.Kind != txscope.None {
+		if c.Kind != txscope.KindNone {
 			found = c
 		}
-		if found.Kind != txscope.None && statements > 1 {
-			return txscope.Control{Kind: txscope.Mixed}
+		if found.Kind != txscope.KindNone && statements > 1 {
+			return txscope.Control{Kind: txscope.KindMixed}
 		}
 		if s.end() {
 			return found
@@ -116,14 +116,14 @@ func (s *scanner) statement() (c txscope.Control, any bool) {
 	switch word := s.word(); {
 	case !mayControl(word):
 	case strings.EqualFold(word, "BEGIN"):
-		c.Kind = txscope.Begin
+		c.Kind = txscope.KindBegin
 	case strings.EqualFold(word, "SAVEPOINT"):
-		c = s.named(txscope.Savepoint)
+		c = s.named(txscope.KindSavepoint)
 	case strings.EqualFold(word, "RELEASE"):
 		s.optional("SAVEPOINT")
-		c = s.named(txscope.Release)
+		c = s.named(txscope.KindRelease)
 	case strings.EqualFold(word, "ROLLBACK"):
-		c.Kind = txscope.Rollback
+		c.Kind = txscope.KindRollback
 		named := s.optional("TRANSACTION")
 		to := s.optional("TO")
 		if named && !to {
@@ -132,10 +132,10 @@ func (s *scanner) statement() (c txscope.Control, any bool) {
 		}
 		if to {
 			s.optional("SAVEPOINT")
-			c = s.named(txscope.RollbackTo)
+			c = s.named(txscope.KindRollbackTo)
 		}
 	default:
-		c.Kind = txscope.Commit
+		c.Kind = txscope.KindCommit
 	}
 	s.skip()
 	return c, true
@@ -162,7 +162,7 @@ func (s *scanner) optional(keyword string) bool {
 func (s *scanner) named(kind txscope.Kind) txscope.Control {
 	name, ok := s.name()
 	if !ok {
-		return txscope.Control{Kind: txscope.Mixed}
+		return txscope.Control{Kind: txscope.KindMixed}
 	}
 	return txscope.Control{Kind: kind, Name: name}
 }

@@ -17,38 +17,38 @@ func TestControl(t *testing.T) {
 		"select ';commit'":                  {},
 		"select 1;":                         {},
 		"select 1; select 2":                {},
-		"begin":                             {Kind: txscope.Begin},
-		" \n\t/* ; */ Begin Immediate -- ;": {Kind: txscope.Begin},
-		"\uFEFFBEGIN":                       {Kind: txscope.Begin},
+		"begin":                             {Kind: txscope.KindBegin},
+		" \n\t/* ; */ Begin Immediate -- ;": {Kind: txscope.KindBegin},
+		"\uFEFFBEGIN":                       {Kind: txscope.KindBegin},
 		"BEGINNING":                         {},
 		"explain commit":                    {},
-		"COMMIT;;;":                         {Kind: txscope.Commit},
-		";;commit":                          {Kind: txscope.Commit},
-		"commit transaction x":              {Kind: txscope.Commit},
-		"END":                               {Kind: txscope.Commit},
-		"rollback":                          {Kind: txscope.Rollback},
-		"rollback transaction":              {Kind: txscope.Rollback},
-		"rollback transaction x;":           {Kind: txscope.Rollback},
-		"rollback to x":                     {Kind: txscope.RollbackTo, Name: "x"},
-		"rollback/**/to/**/savepoint/**/x":  {Kind: txscope.RollbackTo, Name: "x"},
-		"rollback transaction to x":         {Kind: txscope.RollbackTo, Name: "x"},
-		"rollback transaction y to x":       {Kind: txscope.RollbackTo, Name: "x"},
-		"rollback to savepoint":             {Kind: txscope.RollbackTo, Name: "savepoint"},
-		`savepoint "a""b;"`:                 {Kind: txscope.Savepoint, Name: `a"b;`},
-		"savepoint 'x'":                     {Kind: txscope.Savepoint, Name: "x"},
-		"savepoint [x y]":                   {Kind: txscope.Savepoint, Name: "x y"},
-		"savepoint `x`":                     {Kind: txscope.Savepoint, Name: "x"},
-		"savepoint ü":                       {Kind: txscope.Mixed},
-		"release x":                         {Kind: txscope.Release, Name: "x"},
-		"release savepoint x;":              {Kind: txscope.Release, Name: "x"},
-		"release savepoint":                 {Kind: txscope.Release, Name: "savepoint"},
-		"begin; select 1":                   {Kind: txscope.Mixed},
-		"select 1; commit":                  {Kind: txscope.Mixed},
-		"select 'a''; x'; commit":           {Kind: txscope.Mixed},
-		"select \"a;\" -- ;\n; commit":      {Kind: txscope.Mixed},
+		"COMMIT;;;":                         {Kind: txscope.KindCommit},
+		";;commit":                          {Kind: txscope.KindCommit},
+		"commit transaction x":              {Kind: txscope.KindCommit},
+		"END":                               {Kind: txscope.KindCommit},
+		"rollback":                          {Kind: txscope.KindRollback},
+		"rollback transaction":              {Kind: txscope.KindRollback},
+		"rollback transaction x;":           {Kind: txscope.KindRollback},
+		"rollback to x":                     {Kind: txscope.KindRollbackTo, Name: "x"},
+		"rollback/**/to/**/savepoint/**/x":  {Kind: txscope.KindRollbackTo, Name: "x"},
+		"rollback transaction to x":         {Kind: txscope.KindRollbackTo, Name: "x"},
+		"rollback transaction y to x":       {Kind: txscope.KindRollbackTo, Name: "x"},
+		"rollback to savepoint":             {Kind: txscope.KindRollbackTo, Name: "savepoint"},
+		`savepoint "a""b;"`:                 {Kind: txscope.KindSavepoint, Name: `a"b;`},
+		"savepoint 'x'":                     {Kind: txscope.KindSavepoint, Name: "x"},
+		"savepoint [x y]":                   {Kind: txscope.KindSavepoint, Name: "x y"},
+		"savepoint `x`":                     {Kind: txscope.KindSavepoint, Name: "x"},
+		"savepoint ü":                       {Kind: txscope.KindMixed},
+		"release x":                         {Kind: txscope.KindRelease, Name: "x"},
+		"release savepoint x;":              {Kind: txscope.KindRelease, Name: "x"},
+		"release savepoint":                 {Kind: txscope.KindRelease, Name: "savepoint"},
+		"begin; select 1":                   {Kind: txscope.KindMixed},
+		"select 1; commit":                  {Kind: txscope.KindMixed},
+		"select 'a''; x'; commit":           {Kind: txscope.KindMixed},
+		"select \"a;\" -- ;\n; commit":      {Kind: txscope.KindMixed},
 		"select 1 /* ; commit */; select 2": {},
 		"select [;commit]; select 2":        {},
-		"select 1 - -1; end":                {Kind: txscope.Mixed},
+		"select 1 - -1; end":                {Kind: txscope.KindMixed},
 		"select /* unended ; commit":        {},
 	} {
 		if got := control(query); got != want {
@@ -99,20 +99,20 @@ func FuzzControl(f *testing.F) {
 		seen = nil
 		_, _ = exec.ExecContext(t.Context(), query, nil)
 		got := control(query)
-		if len(seen) > 0 && got.Kind == txscope.None {
+		if len(seen) > 0 && got.Kind == txscope.KindNone {
 			t.Fatalf("SQLite has seen %q in %q", seen, query)
 		}
-		if got.Kind == txscope.Mixed {
+		if got.Kind == txscope.KindMixed {
 			return
 		}
 		for _, s := range seen {
 			want := map[txscope.Kind]string{
-				txscope.Begin:      "BEGIN",
-				txscope.Commit:     "COMMIT",
-				txscope.Rollback:   "ROLLBACK",
-				txscope.Savepoint:  "BEGIN " + got.Name,
-				txscope.Release:    "RELEASE " + got.Name,
-				txscope.RollbackTo: "ROLLBACK " + got.Name,
+				txscope.KindBegin:      "BEGIN",
+				txscope.KindCommit:     "COMMIT",
+				txscope.KindRollback:   "ROLLBACK",
+				txscope.KindSavepoint:  "BEGIN " + got.Name,
+				txscope.KindRelease:    "RELEASE " + got.Name,
+				txscope.KindRollbackTo: "ROLLBACK " + got.Name,
 			}[got.Kind]
 			if s != want {
 				t.Fatalf("SQLite has seen %q in %q, not %q", s, query, want)

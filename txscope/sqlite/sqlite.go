@@ -341,11 +341,11 @@ func (s *session) InTransaction() bool {
 func (s *session) Judge(error) txscope.Verdict {
 	switch {
 	case s.InTransaction():
-		return txscope.Ongoing
+		return txscope.VerdictOngoing
 	case s.committing:
-		return txscope.Committed
+		return txscope.VerdictCommitted
 	default:
-		return txscope.RolledBack
+		return txscope.VerdictRolledBack
 	}
 }
 
