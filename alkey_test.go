@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/go-chi/chi/v5"
 	"github.com/jmoiron/sqlx"
 	"go.uber.org/goleak"
 
@@ -29,9 +33,9 @@ type account struct {
 
 func (account) TableName() string { return "accounts" }
 
-func openAccounts(t *testing.T, store *tokens.Store) *sqlx.DB {
+func openAccounts(t *testing.T, store *tokens.Store, opts ...txscope.Option) *sqlx.DB {
 	t.Helper()
-	db, err := alkey.Open("sqlite", filepath.Join(t.TempDir(), "app.db"), store)
+	db, err := alkey.Open("sqlite", filepath.Join(t.TempDir(), "app.db"), store, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,6 +219,114 @@ func TestTransactionLowersTheWatermark(t *testing.T) {
 	}
 }
 
+// TestOrderInTheChain: a handler before the middleware that asks the database is told of, once, and
+// the request is answered all the same.
+func TestOrderInTheChain(t *testing.T) {
+	store := tokens.NewMemory()
+	t.Cleanup(func() { _ = store.Close() })
+	for _, c := range []struct {
+		name  string
+		lines int
+	}{{"before the middleware", 1}, {"after the middleware", 0}} {
+		t.Run(c.name, func(t *testing.T) {
+			log := new(journal)
+			db := openAccounts(t, store, txscope.WithLogger(log.logger()))
+			loads := func(next http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					var n int
+					if err := db.GetContext(r.Context(), &n, `SELECT count(*) FROM accounts`); err != nil || n != 2 {
+						t.Errorf("%d accounts, %v", n, err)
+					}
+					next.ServeHTTP(w, r)
+				})
+			}
+			r := chi.NewRouter()
+			if c.lines > 0 {
+				r.Use(loads)
+			}
+			r.Use(alkey.Middleware(alkey.Config{Tokens: store}))
+			if c.lines == 0 {
+				r.Use(loads)
+			}
+			r.Get("/{id}", func(w http.ResponseWriter, r *http.Request) {
+				var a account
+				if err := db.GetContext(r.Context(), &a, `SELECT * FROM accounts WHERE id = ?`, chi.URLParam(r, "id")); err != nil {
+					t.Error(err)
+				}
+				fmt.Fprint(w, alkey.CacheKey(r, a, a.Name))
+			})
+			// The warning is about requests of a server, so this is one.
+			server := httptest.NewServer(r)
+			defer server.Close()
+			for range 3 {
+				res, err := server.Client().Get(server.URL + "/1")
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, err := io.ReadAll(res.Body)
+				res.Body.Close()
+				if err != nil || res.StatusCode != http.StatusOK || !strings.HasSuffix(string(body), "/alkey:accounts#1/Ann") {
+					t.Errorf("status %d, %q, %v", res.StatusCode, body, err)
+				}
+			}
+			if n := log.count("without a scope of this token store"); n != c.lines {
+				t.Errorf("%d warnings, want %d:\n%s", n, c.lines, log)
+			}
+		})
+	}
+}
+
+// TestTwoStoresAreToldOf: a middleware whose store no database was opened with gives keys that
+// never change.
+func TestTwoStoresAreToldOf(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		same  bool
+		lines int
+	}{{"one store", true, 0}, {"two stores", false, 1}} {
+		t.Run(c.name, func(t *testing.T) {
+			log := new(journal)
+			store, other := tokens.NewMemory(), tokens.NewMemory()
+			t.Cleanup(func() { _, _ = store.Close(), other.Close() })
+			h := alkey.Middleware(alkey.Config{Tokens: store, Logger: log.logger()})(http.NotFoundHandler())
+			// The database may be opened after the router is set up.
+			if c.same {
+				openAccounts(t, store)
+			} else {
+				openAccounts(t, other)
+			}
+			for range 3 {
+				h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+			}
+			if n := log.count("the same store"); n != c.lines {
+				t.Errorf("%d warnings, want %d:\n%s", n, c.lines, log)
+			}
+		})
+	}
+}
+
+// journal collects what is logged.
+type journal struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.Write(p)
+}
+
+func (j *journal) logger() *slog.Logger { return slog.New(slog.NewTextHandler(j, nil)) }
+
+func (j *journal) count(text string) int { return strings.Count(j.String(), text) }
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.String()
+}
+
 func TestMiddlewarePanics(t *testing.T) {
 	defer func() {
 		err, _ := recover().(error)
@@ -235,7 +347,7 @@ func TestOpenNeedsACapture(t *testing.T) {
 
 func TestFetchWithoutMiddleware(t *testing.T) {
 	_, err := alkey.Fetch(httptest.NewRequest("GET", "/", nil), func(context.Context) (int, error) { return 1, nil }, "x")
-	if !errors.Is(err, txscope.ErrNoScope) {
+	if !errors.Is(err, request.ErrNoScope) {
 		t.Errorf("the error is %v", err)
 	}
 }

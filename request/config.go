@@ -27,7 +27,8 @@ type Config struct {
 	ValueTTL time.Duration `validate:"min=0"`
 
 	// Version is the version of the application's build, part of every stored value: values of
-	// another version are misses. Default: a digest of the executable.
+	// another version are misses. Default: a digest of the executable, which the first Fetch of the
+	// process computes: that takes some milliseconds, once.
 	Version string `validate:"-"`
 
 	// Logger gets the warnings. Default: slog.Default().

@@ -8,7 +8,6 @@ import (
 	"reflect"
 
 	"github.com/alkey-go/alkey/tokens"
-	"github.com/alkey-go/alkey/txscope"
 )
 
 // FetchEvent is how one Fetch came out.
@@ -35,12 +34,12 @@ type FetchEvent struct {
 // What fill returns goes to the caller, with its error. It is stored only if there is no error, ctx
 // has not ended, and the key was storable before fill and is still. Arguments that make no key do
 // not fail the request: they are logged, once each, and nothing is stored. If fill panics, so does
-// Fetch. Without a scope in ctx the error wraps txscope.ErrNoScope, and fill is not called.
+// Fetch. Without a scope in ctx the error wraps ErrNoScope, and fill is not called.
 func Fetch[T any](ctx context.Context, fill func(context.Context) (T, error), args ...any) (T, error) {
 	s, ok := FromContext(ctx)
 	if !ok {
 		var none T
-		return none, fmt.Errorf("%w: Fetch needs the middleware, or Kit.Open in a job", txscope.ErrNoScope)
+		return none, fmt.Errorf("%w: Fetch needs the middleware, or Kit.Open in a job", ErrNoScope)
 	}
 	var e entry
 	if err := s.enter(ctx, &e, args); err != nil {

@@ -515,9 +515,68 @@ func TestFetchWithoutScope(t *testing.T) {
 		t.Error("fill is called")
 		return 1, nil
 	}, user1)
-	if v != 0 || !errors.Is(err, txscope.ErrNoScope) {
+	if v != 0 || !errors.Is(err, request.ErrNoScope) || !errors.Is(err, txscope.ErrNoScope) {
 		t.Errorf("got %d, %v", v, err)
 	}
+}
+
+// TestFetchEmptyText: an empty text names a value as any other text does.
+func TestFetchEmptyText(t *testing.T) {
+	store := newValues()
+	f := newFetcher(t, request.Config{Values: store})
+	for i := range 2 {
+		v, made := fetch(t, f.open(t), "empty", "")
+		is(t, "the empty text", v, made, "empty", i == 0)
+	}
+	for k := range store.m {
+		if k == "" {
+			t.Error("the value store was given a key of no bytes")
+		}
+	}
+}
+
+// TestFetchOverClosedStores: a process that is going down still answers.
+func TestFetchOverClosedStores(t *testing.T) {
+	t.Run("tokens", func(t *testing.T) {
+		store, _ := newStore(t)
+		j := new(journal)
+		var last request.FetchEvent
+		kit := newKit(t, request.Config{Tokens: store, Logger: j.logger(), OnFetch: func(_ context.Context, e request.FetchEvent) { last = e }})
+		ctx, _ := kit.Open(t.Context())
+		fetch(t, ctx, 0, user1)
+		if err := store.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 3 {
+			ctx, _ := kit.Open(t.Context())
+			v, made := fetch(t, ctx, i, user1)
+			is(t, "closed", v, made, i, true)
+			if last.Stored || last.Reason != request.StoreDown {
+				t.Errorf("%+v", last)
+			}
+		}
+		if n := j.count(tokens.ErrClosed.Error()); n != 1 {
+			t.Errorf("%d lines of the closed store: %q", n, j.lines())
+		}
+	})
+	t.Run("values", func(t *testing.T) {
+		j, values := new(journal), cache.NewMemory(1<<20)
+		f := newFetcher(t, request.Config{Values: values, Logger: j.logger()})
+		for i := range 2 {
+			v, made := fetch(t, f.open(t), "before", "text")
+			is(t, "open", v, made, "before", i == 0)
+		}
+		if err := values.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			v, made := fetch(t, f.open(t), "after", "text")
+			is(t, "closed", v, made, "after", true)
+		}
+		if n := j.count(cache.ErrClosed.Error()); n != 2 {
+			t.Errorf("%d lines of get and set over a closed store: %q", n, j.lines())
+		}
+	})
 }
 
 // TestFetchBadArguments: a request does not fail because it cannot be cached.

@@ -3,8 +3,11 @@ package request
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"log/slog"
 	"reflect"
+	"regexp"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -87,6 +90,12 @@ func (c scopeContext) Value(key any) any {
 //
 // A scope holds every token that was asked for. It serves one request or one piece of a job's work:
 // what changes after it was opened can be used in it but not stored. It need not be closed.
+//
+// What outlives its request, or goes on for long, opens a scope of its own for each piece of work:
+// each event that it sends, each message that it handles. It has to start from a context without a
+// scope: context.Background(), or one derived from it before any scope was opened. The request's
+// context, and what context.WithoutCancel makes of it, carry the request's scope, which would give
+// the same keys for ever.
 func (k *Kit) Open(ctx context.Context) (context.Context, *Scope) {
 	newest, _ := FromContext(ctx)
 	if newest != nil && newest.kit == k {
@@ -120,25 +129,25 @@ func (k *Kit) mark(t reflect.Type) *[markSize]byte {
 	return m.(*[markSize]byte)
 }
 
-// complaints logs each error once. The same page makes the same error at every request.
+// complaints logs one error of each kind. The same page makes the same error at every request.
 type complaints struct {
 	mu   sync.Mutex
-	said map[string]struct{}
+	said map[string]struct{} // kinds
 }
 
 // maxComplaints bounds what is remembered, and so what is logged.
 const maxComplaints = 100
 
 func (c *complaints) about(ctx context.Context, l *slog.Logger, err error) {
-	text := err.Error()
+	kind := kindOf(err)
 	c.mu.Lock()
-	_, known := c.said[text]
+	_, known := c.said[kind]
 	n := len(c.said)
 	if !known && n < maxComplaints {
 		if c.said == nil {
 			c.said = make(map[string]struct{})
 		}
-		c.said[text] = struct{}{}
+		c.said[kind] = struct{}{}
 	}
 	c.mu.Unlock()
 	if known || n >= maxComplaints {
@@ -146,8 +155,37 @@ func (c *complaints) about(ctx context.Context, l *slog.Logger, err error) {
 	}
 	l.ErrorContext(ctx, "alkey: not cached", "error", err)
 	if n+1 == maxComplaints {
-		l.WarnContext(ctx, "alkey: no further errors of this kind are logged", "logged", maxComplaints)
+		l.WarnContext(ctx, "alkey: errors of further kinds are not logged", "logged", maxComplaints)
 	}
+}
+
+// ofData is what differs between errors of one kind: quoted texts and characters, identifiers, which
+// element of a list it is, and what a method panicked with.
+var ofData = regexp.MustCompile(`(?s)"(?:[^"\\]|\\.)*"(?:\.\.\.)?|'(?:[^'\\]|\\.[^']*)'|alkey:[^\s"]+|element \d+|panicked: .*`)
+
+// kindOf returns the text of an error without what comes from the data: users must not be able to
+// make up new kinds until no more are logged. What is left comes from the program: the fault, the
+// argument's position and its type. An error that was returned by somebody else's code stands for
+// its type.
+func kindOf(err error) string {
+	text := err.Error()
+	var causes []error
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		causes = []error{e.Unwrap()}
+	case interface{ Unwrap() []error }:
+		causes = e.Unwrap()
+	}
+	for _, cause := range causes {
+		if cause == nil {
+			continue
+		}
+		if rest, ok := strings.CutSuffix(text, cause.Error()); ok {
+			text = fmt.Sprintf("%s%T", rest, cause)
+			break
+		}
+	}
+	return ofData.ReplaceAllString(text, "")
 }
 
 // health logs when something begins to fail and when it works again, and nothing between.

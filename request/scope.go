@@ -26,6 +26,10 @@ type Scope struct {
 	generation atomic.Uint64 // how often the memo had to forget; written under mu
 }
 
+// ErrNoScope is returned where a context must carry a scope and does not: open one with the
+// middleware or with Kit.Open. It is txscope's, under a name that is at hand beside FromContext.
+var ErrNoScope = txscope.ErrNoScope
+
 // ErrNoArguments is returned for a key of nothing.
 var ErrNoArguments = errors.New("alkey: a key needs at least one argument")
 
@@ -74,8 +78,17 @@ func appendSegments(dst []tokens.Segment, args []any) ([]tokens.Segment, error) 
 	if len(args) == 0 {
 		return dst, ErrNoArguments
 	}
-	return tokens.AppendSegments(dst, args...)
+	segments, err := tokens.AppendSegments(dst, args...)
+	if err == nil && len(segments) == 1 && segments[0] == (tokens.Segment{}) {
+		segments[0].Text = emptyText
+	}
+	return segments, err
 }
+
+// emptyText is the key of one empty text. Stores need not take a key of no bytes, and here it means
+// that there is none. Lists write it for their empty elements, where it stands inside brackets; no
+// other key is equal to it.
+const emptyText = "%~"
 
 func identifiers(segments []tokens.Segment) []tokens.ID {
 	ids := make([]tokens.ID, 0, len(segments))

@@ -70,7 +70,7 @@ func encode[T any](e *entry, v T) (value []byte, err error) {
 	default:
 		payload, err := json.Marshal(v)
 		if err != nil {
-			return nil, fmt.Errorf("alkey: a value cannot be stored: %w", err)
+			return nil, fmt.Errorf("alkey: a value of type %s cannot be stored: %w", reflect.TypeFor[T](), err)
 		}
 		value = append(make([]byte, headerSize, headerSize+len(payload)), payload...)
 	}

@@ -2,7 +2,6 @@ package templatefuncs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"html/template"
 	"net/http"
@@ -10,8 +9,8 @@ import (
 	"github.com/alkey-go/alkey/request"
 )
 
-// ErrNoScope is returned where a request did not go through the middleware.
-var ErrNoScope = errors.New("alkey: the context carries no scope")
+// ErrNoScope is request.ErrNoScope: the request did not go through the middleware.
+var ErrNoScope = request.ErrNoScope
 
 // FuncMap returns the functions for one request, which must carry a scope: it went through the
 // middleware. Without a request (nil) they are there to be parsed with: calling one fails the

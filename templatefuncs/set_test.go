@@ -307,7 +307,7 @@ func TestExecuteErrors(t *testing.T) {
 	t.Run("no scope", func(t *testing.T) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		err := set.Execute(io.Discard, r, "key", &user{ID: 1})
-		if !errors.Is(err, ErrNoScope) || !strings.Contains(err.Error(), "middleware") || !strings.Contains(err.Error(), "cacheKey") {
+		if !errors.Is(err, ErrNoScope) || !errors.Is(err, request.ErrNoScope) || !strings.Contains(err.Error(), "middleware") || !strings.Contains(err.Error(), "cacheKey") {
 			t.Errorf("error %v", err)
 		}
 		if err := set.ExecuteContext(io.Discard, t.Context(), "key", &user{ID: 1}); !errors.Is(err, ErrNoScope) {

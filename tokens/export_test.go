@@ -8,3 +8,10 @@ func PublishScriptHash() string { return publishScript.Hash() }
 
 // SetNow sets the host's clock, which decides only whether the server is asked about a deadline.
 func (b *Redis) SetNow(now func() time.Time) { b.now = now }
+
+// LostBy rolls the transaction back and returns what its first ledger keeps of it.
+func LostBy(w *Writes) *Changes {
+	l := w.ledgers[0]
+	w.End(RolledBack)
+	return l.last.Load().changes
+}

@@ -22,6 +22,10 @@ type Ledger struct {
 	first undone
 }
 
+// outlive makes the first link apart from the ledger. A ledger that lives as long as the process
+// would otherwise keep the whole list, by its head.
+func (l *Ledger) outlive() { l.last.Store(new(undone)) }
+
 // undone is something that was changed and taken back: rolled back, or of unknown outcome.
 type undone struct {
 	changes *Changes
@@ -224,6 +228,13 @@ func (w *Writes) RollbackTo(name string) bool {
 	return true
 }
 
+// Outermost reports whether the newest savepoint of that name is the oldest of all.
+func (w *Writes) Outermost(name string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.find(name) == 1
+}
+
 // find needs w.mu. The layer of the transaction itself has no name.
 func (w *Writes) find(name string) int {
 	for i := len(w.layers) - 1; i > 0; i-- {
@@ -284,7 +295,7 @@ type View struct {
 	mu     sync.Mutex
 	at     *undone
 	lost   Changes
-	clean  atomic.Pointer[undone] // the last link at which nothing had been lost
+	clean  atomic.Pointer[undone] // the last link, if nothing has been lost up to it
 }
 
 // View makes a view that begins now.
@@ -339,6 +350,8 @@ func (v *View) Lost(id ID) bool {
 	}
 	if v.lost.Empty() {
 		v.clean.Store(last)
+	} else {
+		v.clean.Store(nil) // which would keep all that follows it
 	}
 	return v.lost.Affect(id)
 }

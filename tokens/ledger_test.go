@@ -2,10 +2,13 @@ package tokens_test
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+	"weak"
 
 	"github.com/alkey-go/alkey/tokens"
 	"pgregory.net/rapid"
@@ -356,4 +359,33 @@ func BenchmarkViewLost(b *testing.B) {
 			b.Fatal("lost")
 		}
 	}
+}
+
+// What was taken back is freed when no View can see it any more, also in the Store's ledger, which
+// lives as long as the process.
+func TestLedgerIsFreed(t *testing.T) {
+	store := tokens.NewMemory()
+	defer store.Close()
+	view := store.Ledger().View()
+	var first weak.Pointer[tokens.Changes]
+	for i := range 100 {
+		w := store.Ledger().Begin()
+		w.Add(tokens.Row("users", i))
+		lost := tokens.LostBy(w)
+		if i == 0 {
+			first = weak.Make(lost)
+		}
+	}
+	if !view.Lost(tokens.Row("users", 0)) {
+		t.Fatal("the view does not know of it")
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for first.Value() != nil {
+		if time.Now().After(deadline) {
+			t.Fatal("what was taken back first is kept")
+		}
+		runtime.GC()
+	}
+	runtime.KeepAlive(view)
+	runtime.KeepAlive(store)
 }

@@ -92,7 +92,7 @@ func connect(ctx context.Context, b *Redis) *Store {
 	ctx, cancel := context.WithTimeout(ctx, s.limits.write)
 	defer cancel()
 	if snap, err := b.Read(ctx, []ID{sweepAll}); err != nil {
-		s.outage.begin(s, err)
+		s.outage.begin(s, err, false)
 	} else {
 		s.see(snap.Clock)
 	}

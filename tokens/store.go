@@ -80,6 +80,7 @@ func New(b Backend, opts ...Option) *Store {
 	for _, o := range opts {
 		o(s)
 	}
+	s.ledger.outlive()
 	s.outage.init()
 	return s
 }
@@ -98,6 +99,9 @@ func (s *Store) AddDatabase() { s.databases.Add(1) }
 
 // Databases returns how many databases were opened over the Store.
 func (s *Store) Databases() int { return int(s.databases.Load()) }
+
+// Closed reports whether the Store was closed.
+func (s *Store) Closed() bool { return s.outage.state.Load()&closed != 0 }
 
 // Seen returns the largest stamp that this process has seen of the Store: the watermark of a
 // request that begins now. It does no I/O.
@@ -139,7 +143,7 @@ func (s *Store) Read(ctx context.Context, ids []ID) ([]Token, error) {
 
 func (s *Store) tokens(ctx context.Context, ids, records []ID, snap Snapshot, err error) ([]Token, error) {
 	if err != nil {
-		return nil, s.failed(ctx, err)
+		return nil, s.failed(ctx, err, false)
 	}
 	tokens := snap.States[:len(ids):len(ids)]
 	everything := snap.States[len(snap.States)-1]
@@ -187,14 +191,14 @@ func sweepOf(id ID, records []ID, arguments int) int {
 
 // failed makes of a backend's error what the caller gets, and opens the breaker unless the caller
 // himself gave up.
-func (s *Store) failed(ctx context.Context, err error) error {
+func (s *Store) failed(ctx context.Context, err error, writing bool) error {
 	if errors.Is(err, ErrClosed) {
 		return err
 	}
 	if cause := ctx.Err(); cause != nil {
 		return fmt.Errorf("alkey: token store not read: %w", cause)
 	}
-	s.outage.begin(s, err)
+	s.outage.begin(s, err, writing)
 	return fmt.Errorf("%w: %w", ErrDown, err)
 }
 
@@ -234,7 +238,9 @@ func (s *Store) Publish(ctx context.Context, owner Owner, changes *Changes) (Sta
 		return 0, err
 	}
 	if err != nil {
-		s.outage.keep(s, waiting{owner: owner, changes: changes})
+		if !s.outage.keep(s, waiting{owner: owner, changes: changes}) {
+			return 0, ErrClosed
+		}
 		return 0, fmt.Errorf("%w (the change is kept and published when the store is back)", err)
 	}
 	s.outage.settle(owner)
@@ -270,7 +276,9 @@ func (s *Store) Abandon(ctx context.Context, owner Owner, changes *Changes, leas
 		return err
 	}
 	if err != nil {
-		s.outage.keep(s, waiting{owner, changes, lease})
+		if !s.outage.keep(s, waiting{owner, changes, lease}) {
+			return ErrClosed
+		}
 		return err
 	}
 	s.outage.settle(owner)
@@ -298,7 +306,7 @@ func (s *Store) wrote(err error) error {
 	if err == nil {
 		return nil
 	}
-	return s.failed(context.Background(), err)
+	return s.failed(context.Background(), err, true)
 }
 
 // Close publishes what waits, as far as the backend lets it, stops the Store's goroutine and
@@ -351,6 +359,7 @@ type outage struct {
 	waiting []waiting
 	size    int  // records that waiting affects
 	running bool // the probing goroutine
+	writing bool // writes have failed: reads alone do not end the outage
 	ctx     context.Context
 	stop    context.CancelFunc
 	done    sync.WaitGroup
@@ -405,9 +414,10 @@ func (o *outage) set(bit int32, on bool) {
 	}
 }
 
-func (o *outage) begin(s *Store, cause error) {
+func (o *outage) begin(s *Store, cause error, writing bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.writing = o.writing || writing
 	if o.state.Load()&(down|closed) == 0 {
 		o.set(down, true)
 		s.logger.Warn("alkey: the token store does not answer: requests go uncached, commits are published when it is back", "error", cause)
@@ -434,11 +444,16 @@ func (o *outage) settle(owner Owner) {
 	o.set(untrusted, len(o.held)+len(o.waiting) > 0)
 }
 
-// keep makes changes wait.
-func (o *outage) keep(s *Store, w waiting) {
+// keep makes changes wait. It is false if the Store was closed meanwhile: nobody is left to publish
+// them.
+func (o *outage) keep(s *Store, w waiting) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	delete(o.held, w.owner)
+	if o.state.Load()&closed != 0 {
+		s.logger.Error("alkey: a commit could not be published before the token store was closed: other processes may serve what it made stale")
+		return false
+	}
 	if o.size+w.changes.size() > s.limits.waiting {
 		// One change of everything stands for all. A fence that runs out gives a new stamp too; the
 		// owners' own are left to their leases.
@@ -453,6 +468,7 @@ func (o *outage) keep(s *Store, w waiting) {
 	o.size += w.changes.size()
 	o.set(untrusted, true)
 	o.run(s)
+	return true
 }
 
 // run starts the goroutine that ends the outage. It needs o.mu.
@@ -494,14 +510,11 @@ func (o *outage) flush(ctx context.Context, s *Store) (published int, err error)
 	for {
 		o.mu.Lock()
 		if len(o.waiting) == 0 {
+			writing := o.writing
 			o.mu.Unlock()
 			ctx, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
-			snap, err := s.backend.Read(ctx, []ID{sweepAll})
-			if err == nil {
-				s.see(snap.Clock)
-			}
-			return published, err
+			return published, s.probe(ctx, writing)
 		}
 		next := o.waiting[0]
 		o.mu.Unlock()
@@ -531,6 +544,24 @@ func (o *outage) flush(ctx context.Context, s *Store) (published int, err error)
 	}
 }
 
+// probe asks the backend whether it is there, and if need be whether it takes writes: a server that
+// is full, or a replica, only answers reads.
+func (s *Store) probe(ctx context.Context, writing bool) error {
+	snap, err := s.backend.Read(ctx, []ID{sweepAll})
+	if err != nil {
+		return err
+	}
+	s.see(snap.Clock)
+	if !writing {
+		return nil
+	}
+	owner, records := NewOwner(), []ID{{Table: "alkey", Row: "probe"}}
+	if err := s.backend.Fence(ctx, owner, records, time.Second); err != nil {
+		return err
+	}
+	return s.backend.Release(ctx, owner, records)
+}
+
 // over closes the breaker after a flush that succeeded. It is false while something is left for
 // the goroutine to do.
 func (o *outage) over(s *Store, published int) bool {
@@ -538,6 +569,7 @@ func (o *outage) over(s *Store, published int) bool {
 	defer o.mu.Unlock()
 	if o.state.Load()&down != 0 {
 		o.set(down, false)
+		o.writing = false
 		s.logger.Info("alkey: the token store is back", "published", published)
 	}
 	o.set(untrusted, len(o.held)+len(o.waiting) > 0)

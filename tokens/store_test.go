@@ -775,3 +775,59 @@ func chaos(t *testing.T, seed uint64) {
 		t.Errorf("%d hits, %d commits without a fence: nothing was tested", hits.Load(), outage.Load())
 	}
 }
+
+// A server that answers reads and takes no writes, because it is full or has become a replica, is
+// down until it takes writes again. It is logged once.
+func TestWritesRefusedWhileReadsWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, b, l := outages(t)
+		before := read(t, s, user1)
+		b.setWrites(fails)
+		changes := tokens.NewChanges(user1)
+		for i := range 5 {
+			owner := tokens.Owner(fmt.Sprint("w", i))
+			if err := s.Fence(t.Context(), owner, changes, lease); !errors.Is(err, tokens.ErrDown) {
+				t.Fatalf("Fence: %v", err)
+			}
+			if err := s.Release(t.Context(), owner, changes); !errors.Is(err, tokens.ErrDown) {
+				t.Fatalf("Release: %v", err)
+			}
+			time.Sleep(forever)
+			down(t, s, "no write is taken")
+		}
+		if n := l.count(slog.LevelWarn); n != 1 {
+			t.Errorf("logged %d times", n)
+		}
+		b.setWrites(works)
+		time.Sleep(forever)
+		if got := read(t, s, user1); got != before {
+			t.Errorf("stamp %d became %d without a commit", before, got)
+		}
+	})
+}
+
+// A publish that is under way when the Store is closed, and fails then, is not said to be kept.
+func TestPublishFailsAfterClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, b, l := outages(t, tokens.WithWriteTimeout(time.Minute))
+		b.setWrites(hangs)
+		done := make(chan error)
+		go func() {
+			_, err := s.Publish(t.Context(), "w", tokens.NewChanges(user1))
+			done <- err
+		}()
+		synctest.Wait()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; !errors.Is(err, tokens.ErrClosed) {
+			t.Errorf("Publish: %v", err)
+		}
+		if n := l.count(slog.LevelError); n != 1 {
+			t.Errorf("%d errors logged", n)
+		}
+		if !s.Closed() {
+			t.Error("the Store does not know that it is closed")
+		}
+	})
+}

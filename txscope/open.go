@@ -144,14 +144,8 @@ func names() []string {
 
 // imports tells the package with the capture for a driver, by the driver's name or package.
 var imports = map[string]string{
-	"sqlite":                         "sqlite",
-	"modernc.org/sqlite":             "sqlite",
-	"pgx":                            "postgres",
-	"pgx/v5":                         "postgres",
-	"postgres":                       "postgres",
-	"github.com/jackc/pgx/v5/stdlib": "postgres",
-	"mysql":                          "mysql",
-	"github.com/go-sql-driver/mysql": "mysql",
+	"sqlite":             "sqlite",
+	"modernc.org/sqlite": "sqlite",
 }
 
 func noCapture(driverName string) error {
@@ -170,7 +164,7 @@ func noCaptureLocked(driverName string) error {
 	if n := names(); len(n) > 0 {
 		have = strings.Join(n, ", ")
 	}
-	return fmt.Errorf("%w for driver %q: there is one for sqlite, postgres (pgx) and mysql, each in its package under github.com/alkey-go/alkey/txscope (imported: %s); another can be written as a txscope.Capture. A driver that wraps another, for telemetry say, goes around the connector that txscope.Wrap returns", ErrNoCapture, driverName, have)
+	return fmt.Errorf("%w for driver %q: the captures that are imported are: %s; that for SQLite is in github.com/alkey-go/alkey/txscope/sqlite; another can be written as a txscope.Capture. A driver that wraps another, for telemetry say, goes around the connector that txscope.Wrap returns", ErrNoCapture, driverName, have)
 }
 
 // redact takes the password of a dsn out of an error that the driver made of it. Where there is

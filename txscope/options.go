@@ -56,6 +56,9 @@ func newDatabase(store *tokens.Store, opts []Option) (*database, error) {
 	if store == nil {
 		return nil, fmt.Errorf("%w: the token store is nil; make one with tokens.FromEnv, tokens.NewRedis or tokens.NewMemory", ErrOption)
 	}
+	if store.Closed() {
+		return nil, fmt.Errorf("%w: the token store is closed: no change could be published", ErrOption)
+	}
 	db := &database{store: store, lease: defaultLease}
 	for _, o := range opts {
 		if o != nil {

@@ -57,8 +57,8 @@ func (r *renewal) start(t *transaction) {
 	all.armed = true
 }
 
-// stop ends the renewal. One that is being sent is waited for: it must not arrive after what lifts
-// the fence.
+// stop ends the renewal. One that is being sent is waited for, since it must not arrive after what
+// lifts the fence; one that has not begun finds nothing to do.
 func (r *renewal) stop() {
 	if r.t == nil {
 		return // only start, on the same connection, sets it
@@ -81,7 +81,7 @@ func (all *renewals) tick() {
 		return
 	}
 	for r := range all.running {
-		go r.renew(all.every) // stop waits for it
+		go r.renew(all.every)
 	}
 	all.timer.Reset(all.every / 2)
 }
@@ -100,11 +100,13 @@ func (r *renewal) renew(every time.Duration) {
 	_ = r.t.db.store.Fence(r.t.ctx, r.t.owner, r.fenced, r.t.db.lease)
 }
 
-// close stops the timer.
+// close stops the timer, or leaves it to the commits that are still under way: the timer stops by
+// itself after the last.
 func (all *renewals) close() {
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	if all.timer != nil {
+	if all.armed && len(all.running) == 0 {
 		all.timer.Stop()
+		all.armed = false
 	}
 }

@@ -186,8 +186,13 @@ func Changed(ctx context.Context, args ...any) error {
 
 // OnCommit calls fn after the scope's newest open transaction has committed and its changes are
 // published, before Commit returns, and never if it does not commit. With no transaction open it
-// calls fn at once. The context that fn gets has ctx's values, is not cancelled with it, and ends
-// after 30 seconds.
+// calls fn at once, and so it does without a scope in ctx, where it cannot know of any. The context
+// that fn gets has ctx's values, is not cancelled with it, and ends after 30 seconds. A panic of a
+// function that is called after a commit is logged.
+//
+// database/sql still holds the transaction's connection while fn runs: fn must not use the same
+// *sql.Conn, which would wait for itself for ever, nor the same database if its pool is limited to
+// one connection.
 func OnCommit(ctx context.Context, fn func(context.Context)) {
 	if s, ok := FromContext(ctx); ok {
 		open := s.transactions()

@@ -5,7 +5,6 @@ import (
 	"database/sql/driver"
 	"io"
 	"reflect"
-	"strings"
 )
 
 // stmt is a prepared statement that knows its connection.
@@ -220,6 +219,3 @@ func (r *rows) ColumnTypePrecisionScale(index int) (precision, scale int64, ok b
 	}
 	return 0, 0, false
 }
-
-// equalName compares names of savepoints as package tokens does.
-func equalName(a, b string) bool { return strings.EqualFold(a, b) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,7 +14,7 @@ import (
 
 // transaction is one database transaction, or one statement outside of any, under the commit
 // protocol that package tokens describes: fence, COMMIT, publish. The connection that runs it calls
-// its methods one at a time; only add, afterwards and join may be called from elsewhere.
+// its methods one at a time; only add and afterwards may be called from elsewhere.
 type transaction struct {
 	db       *database
 	ctx      context.Context // of BEGIN: its values and its scope
@@ -22,9 +23,8 @@ type transaction struct {
 	writes   *tokens.Writes
 
 	// Savepoints, for as long as their text was followed.
-	bySavepoint bool     // the first of them began the transaction, and releasing it commits
-	savepoints  []string // oldest first
-	lost        bool     // what was done to them is not known: nothing is forgotten any more
+	bySavepoint bool // the first of them began the transaction, and releasing it commits
+	lost        bool // what was done to them is not known: nothing is forgotten any more
 
 	owner    tokens.Owner
 	fenced   *tokens.Changes // what the store was told to fence; nil before the first fence
@@ -105,57 +105,26 @@ func (t *transaction) incomplete() {
 }
 
 func (t *transaction) savepoint(name string) {
-	if t.lost {
-		return
+	if !t.lost {
+		t.writes.Savepoint(name)
 	}
-	t.savepoints = append(t.savepoints, name)
-	t.writes.Savepoint(name)
 }
 
 func (t *transaction) releaseSavepoint(name string) {
-	if t.lost {
-		return
-	}
-	if !t.writes.ReleaseSavepoint(name) {
+	if !t.lost && !t.writes.ReleaseSavepoint(name) {
 		t.incomplete()
-		return
-	}
-	for i := len(t.savepoints) - 1; i >= 0; i-- {
-		if equalName(t.savepoints[i], name) {
-			t.savepoints = t.savepoints[:i]
-			return
-		}
 	}
 }
 
 func (t *transaction) rollbackTo(name string) {
-	if t.lost {
-		t.writes.Incomplete()
-		return
-	}
-	if !t.writes.RollbackTo(name) {
+	if !t.lost && !t.writes.RollbackTo(name) {
 		t.incomplete()
-		return
-	}
-	for i := len(t.savepoints) - 1; i >= 0; i-- {
-		if equalName(t.savepoints[i], name) {
-			t.savepoints = t.savepoints[:i+1]
-			return
-		}
 	}
 }
 
 // outermost reports whether releasing the savepoint commits the transaction.
 func (t *transaction) outermost(name string) bool {
-	if t.lost || !t.bySavepoint || len(t.savepoints) == 0 || !equalName(t.savepoints[0], name) {
-		return false
-	}
-	for _, inner := range t.savepoints[1:] {
-		if equalName(inner, name) {
-			return false
-		}
-	}
-	return true
+	return !t.lost && t.bySavepoint && t.writes.Outermost(name)
 }
 
 // add marks more as changed. A commit under way is waited for; if the transaction is over then, or
@@ -306,8 +275,10 @@ func (t *transaction) end(outcome tokens.Outcome) {
 	case outcome == tokens.Committed:
 		// What was changed and never fenced is published all the same: late is better than never.
 		if changes := t.total(); !changes.Empty() {
-			// An error means that the store keeps the changes and publishes them itself.
-			_, _ = t.db.store.Publish(t.ctx, t.owner, changes)
+			// After most errors the store keeps the changes and publishes them itself.
+			if _, err := t.db.store.Publish(t.ctx, t.owner, changes); errors.Is(err, tokens.ErrClosed) {
+				t.db.warn("a commit was made after the token store was closed: other processes may serve what it made stale; close databases before their store", err)
+			}
 			for _, s := range scopes {
 				s.changed(changes)
 			}
@@ -346,8 +317,19 @@ func (t *transaction) end(outcome tokens.Outcome) {
 		return
 	}
 	for _, a := range after {
-		callDetached(a.ctx, a.fn)
+		t.call(a)
 	}
+}
+
+// call calls a function of OnCommit. A panic must not pass through the driver: database/sql would
+// lose the connection by it, and the transaction has committed.
+func (t *transaction) call(a afterCommit) {
+	defer func() {
+		if p := recover(); p != nil {
+			t.db.logger.ErrorContext(a.ctx, "alkey: a function of OnCommit panicked", "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	callDetached(a.ctx, a.fn)
 }
 
 // total is all that the transaction has changed and fenced.

@@ -622,12 +622,12 @@ func TestNoCapture(t *testing.T) {
 	defer store.Close()
 	for name, want := range map[string]string{
 		"sqlite":   `add import _ "github.com/alkey-go/alkey/txscope/sqlite"`,
-		"pgx":      `add import _ "github.com/alkey-go/alkey/txscope/postgres"`,
-		"pgx/v5":   `add import _ "github.com/alkey-go/alkey/txscope/postgres"`,
-		"postgres": `add import _ "github.com/alkey-go/alkey/txscope/postgres"`,
-		"mysql":    `add import _ "github.com/alkey-go/alkey/txscope/mysql"`,
+		"pgx":      `for driver "pgx"`,
+		"pgx/v5":   `for driver "pgx/v5"`,
+		"postgres": `for driver "postgres"`,
+		"mysql":    `for driver "mysql"`,
 		"other":    `txscope.Capture`,
-		"nowhere":  `imported: fake`,
+		"nowhere":  `imported are: fake`,
 	} {
 		_, err := txscope.Open(name, "x", store)
 		if !errors.Is(err, txscope.ErrNoCapture) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), name) {

@@ -1,0 +1,96 @@
+package alkey_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/alkey-go/alkey"
+	"github.com/alkey-go/alkey/request"
+	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/txscope"
+)
+
+// A function of OnCommit that panics is logged. The transaction has committed, the functions after
+// it are called, and the connection goes back to the pool.
+func TestPanicOnCommit(t *testing.T) {
+	var log bytes.Buffer
+	store := tokens.NewMemory()
+	defer store.Close()
+	db, err := alkey.Open("sqlite", filepath.Join(t.TempDir(), "p.db"), store, txscope.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	db.MustExec("CREATE TABLE rows (id INTEGER PRIMARY KEY)")
+	kit, err := request.New(request.Config{Tokens: store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, _ := kit.Open(t.Context())
+	for range 3 {
+		tx, err := db.BeginTxx(ctx, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.ExecContext(ctx, "INSERT INTO rows DEFAULT VALUES"); err != nil {
+			t.Fatal(err)
+		}
+		called := false
+		txscope.OnCommit(ctx, func(context.Context) { panic("oh no") })
+		txscope.OnCommit(ctx, func(context.Context) { called = true })
+		if err := tx.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		if !called {
+			t.Error("the second function was not called")
+		}
+		if n := db.Stats().InUse; n != 0 {
+			t.Fatalf("%d connections are in use after the commit", n)
+		}
+	}
+	if n := strings.Count(log.String(), "oh no"); n != 3 || !strings.Contains(log.String(), "TestPanicOnCommit") {
+		t.Errorf("logged %d times, or without the stack: %s", n, log.String())
+	}
+	var n int
+	if err := db.Get(&n, "SELECT count(*) FROM rows"); err != nil || n != 3 {
+		t.Errorf("%d rows, %v", n, err)
+	}
+}
+
+// Commits after the store was closed are logged, once, and refused by a strict database.
+func TestCommitAfterStoreWasClosed(t *testing.T) {
+	for _, strict := range []bool{false, true} {
+		var log bytes.Buffer
+		store := tokens.NewMemory()
+		opts := []txscope.Option{txscope.WithLogger(slog.New(slog.NewTextHandler(&log, nil)))}
+		if strict {
+			opts = append(opts, txscope.Strict())
+		}
+		db, err := alkey.Open("sqlite", filepath.Join(t.TempDir(), "c.db"), store, opts...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		db.MustExec("CREATE TABLE rows (id INTEGER PRIMARY KEY)")
+		if err := store.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if _, err := db.Exec("INSERT INTO rows DEFAULT VALUES"); strict != errors.Is(err, txscope.ErrFence) || !strict && err != nil {
+				t.Errorf("strict %v: %v", strict, err)
+			}
+		}
+		if n := strings.Count(log.String(), "level="); !strict && n != 1 {
+			t.Errorf("logged %d times: %s", n, log.String())
+		}
+		if _, err := alkey.Open("sqlite", "unused.db", store); !errors.Is(err, txscope.ErrOption) {
+			t.Errorf("a database over a closed store: %v", err)
+		}
+	}
+}
