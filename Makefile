@@ -15,11 +15,13 @@ help: ## list the targets
 
 test: servers ## run all tests with the race detector; starts the servers that they need
 	$(GO) test -race -shuffle=on ./...
+	@out=$$($(GO) test -run 'TestExplore$$' -v ./tokens) || { echo "$$out"; exit 1; }; \
+	echo "$$out" | sed -n 's/.*: \([0-9]* distinct states in all\)/TestExplore: \1/p'
 
 check: lint tidy test ## what must be green before a change is merged
 
 lint: ## gofmt, go vet, staticcheck
-	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	@unformatted=$$(gofmt -l .) || exit 1; \
 	if [ -n "$$unformatted" ]; then echo "gofmt -w is needed on:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(STATICCHECK) ./...
@@ -32,8 +34,13 @@ servers: ## install redis-server where that is possible and needed
 
 bench: servers ## all benchmarks beside their baselines: BENCH=regexp COUNT=10 BENCHTIME=0.3s
 	@rm -f bench.out
-	@for i in $$(seq $(COUNT)); do $(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem ./... | tee -a bench.out; done
-	$(BENCHSTAT) -col /by bench.out
+	@for i in $$(seq $(COUNT)); do \
+		echo "round $$i of $(COUNT)"; \
+		$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem ./... >>bench.out || { cat bench.out; exit 1; }; \
+	done
+	$(BENCHSTAT) -filter '/by:(baseline OR alkey)' -col /by bench.out
+	@echo; echo "In turns, which is what to compare on a machine that is now faster and now slower:"
+	$(BENCHSTAT) -filter '/by:turns .unit:(baseline-sec OR alkey-sec OR ratio)' -col /by bench.out
 
 explore: ## the exhaustive exploration of the protocol in its full setting: minutes
 	ALKEY_EXPLORE=full $(GO) test -run 'TestExplore$$' -v -timeout 60m ./tokens

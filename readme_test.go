@@ -74,6 +74,7 @@ func TestDocumentationCompiles(t *testing.T) {
 func program(fragment string) string {
 	imports := map[string]string{
 		"alkey.":         "github.com/alkey-go/alkey",
+		"middleware.":    "github.com/alkey-go/alkey/middleware",
 		"request.":       "github.com/alkey-go/alkey/request",
 		"templatefuncs.": "github.com/alkey-go/alkey/templatefuncs",
 		"tokens.":        "github.com/alkey-go/alkey/tokens",

@@ -4,6 +4,9 @@
 // It goes first in the chain, before whatever may load data: data that was loaded before the scope
 // opened is older than the scope knows. Beneath a router that has it already, and mounted twice, it
 // does nothing more. The http.ResponseWriter is passed on as it is.
+//
+// A handler that goes on for long, as for server-sent events or WebSockets, opens scopes of its own:
+// see request.Kit.Open.
 package middleware
 
 import (

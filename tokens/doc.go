@@ -48,8 +48,10 @@
 //  3. The guard: with a token larger than the watermark the request may have loaded its data before
 //     that change. It may use what others have stored under the token, and must not store.
 //
-// Deadlines are judged by the store's clock only. A reader whose own clock says that one has
-// passed asks the store, which costs a round trip if it is wrong and nothing else.
+// Deadlines are judged by the store's time only. A reader asks the store about one as soon as its
+// own clock, or the largest stamp given out, is past it. To ask too early costs a round trip. To ask
+// too late, as a host with a slow clock does while nobody is given a stamp, costs loads from the
+// database: the record stays fenced. Neither can make a value wrong.
 //
 // # What happens at a crash
 //

@@ -111,7 +111,7 @@ func NewRedisBackend(opts RedisOptions) (*Redis, error) {
 	if b.ttl < time.Minute {
 		return nil, fmt.Errorf("%w: RedisOptions.TTL is %v: at least a minute, or 0 for %v", ErrOptions, opts.TTL, defaultTTL)
 	}
-	b.clock, b.everything = b.prefix+"clock", b.prefix+sweepAll.String()
+	b.clock, b.everything = b.prefix+"clock", b.list([]ID{sweepAll})[0]
 	switch c := opts.Client.(type) {
 	case nil:
 		if len(opts.Addrs) == 0 {
@@ -189,12 +189,13 @@ func (b *Redis) Read(ctx context.Context, ids []ID) (Snapshot, error) {
 		return b.mint(ctx, ids)
 	}
 	snap := Snapshot{Clock: clock, States: make([]State, len(ids))}
-	now := b.now().UnixMicro()
+	now := max(b.now().UnixMicro(), int64(clock))
 	for i, v := range values[1:] {
 		stamp, fences, ok := parseRecord(v)
-		// This host's clock decides only whether to ask the server, whose clock decides. A stamp ahead
-		// of the clock must not be a token before the clock is ahead of it: else the next publish of
-		// another record that the argument depends on would not be the largest.
+		// now decides only whether to ask the server, whose time decides. It is also the largest stamp
+		// given out: a host whose clock is slow must not go without a dead writer's record for as long.
+		// A stamp ahead of the clock must not be a token before the clock is ahead of it: else the next
+		// publish of another record that the argument depends on would not be the largest.
 		if !ok || stamp == 0 && len(fences) == 0 || stamp > clock || lapsed(fences, now) {
 			return b.mint(ctx, ids)
 		}

@@ -72,27 +72,70 @@ func TestMiniredisConformance(t *testing.T) {
 	})
 }
 
-// The host's clock may be wrong: it decides whether the server is asked, and nothing else.
+// The host's clock may be wrong: it decides when the server is asked about a deadline, and nothing else.
 func TestRedisHostClock(t *testing.T) {
 	server := testserver.Redis(t)
 	for name, off := range map[string]time.Duration{"fast": time.Hour, "slow": -time.Hour} {
 		t.Run(name, func(t *testing.T) {
-			b, _ := redisBackend(t, server.Addr(), name+":")
+			b, client := redisBackend(t, server.Addr(), name+":")
 			b.SetNow(func() time.Time { return time.Now().Add(off) })
-			id := []tokens.ID{{Table: "users", Row: "1"}}
-			before, err := b.Read(t.Context(), id)
-			if err != nil {
+			read := func(row string) tokens.State {
+				t.Helper()
+				snap, err := b.Read(t.Context(), []tokens.ID{{Table: "users", Row: row}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return snap.States[0]
+			}
+			fence := func(row string, lease time.Duration) {
+				t.Helper()
+				if err := b.Fence(t.Context(), "w1", []tokens.ID{{Table: "users", Row: row}}, lease); err != nil {
+					t.Fatal(err)
+				}
+			}
+			serverTime := func() time.Time {
+				t.Helper()
+				at, err := client.Time(t.Context()).Result()
+				if err != nil {
+					t.Fatal(err)
+				}
+				return at
+			}
+
+			// A clock that is found missing starts a minute ahead: this one is at the time.
+			if err := client.Set(t.Context(), name+":clock", serverTime().UnixMicro(), 0).Err(); err != nil {
 				t.Fatal(err)
 			}
-			if err := b.Fence(t.Context(), "w1", id, time.Minute); err != nil {
+			before := read("1").Stamp
+			fence("1", time.Minute)
+			if state := read("1"); !state.Fenced || state.Stamp != before {
+				t.Errorf("a live fence is read as %+v, the stamp was %d", state, before)
+			}
+
+			before = read("2").Stamp
+			fence("2", time.Millisecond)
+			for passed := serverTime().Add(time.Millisecond); !serverTime().After(passed); {
+			}
+			state := read("2")
+			if name == "slow" {
+				// Nobody has been given a stamp since: nothing says to this host that the lease is over.
+				if !state.Fenced || state.Stamp != before {
+					t.Errorf("a fence that the host takes to be live is read as %+v, the stamp was %d", state, before)
+				}
+				if _, err := b.Publish(t.Context(), "w2", []tokens.ID{{Table: "users", Row: "3"}}); err != nil {
+					t.Fatal(err)
+				}
+				state = read("2")
+			}
+			if state.Fenced || state.Stamp <= before {
+				t.Errorf("a dead fence is read as %+v, the stamp was %d", state, before)
+			}
+			// Stamps may be ahead of the time: they too decide only when the server is asked.
+			if err := client.Set(t.Context(), name+":clock", time.Now().Add(time.Hour).UnixMicro(), 0).Err(); err != nil {
 				t.Fatal(err)
 			}
-			snap, err := b.Read(t.Context(), id)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !snap.States[0].Fenced || snap.States[0].Stamp != before.States[0].Stamp {
-				t.Errorf("a live fence is read as %+v, the stamp was %d", snap.States[0], before.States[0].Stamp)
+			if state := read("1"); !state.Fenced {
+				t.Errorf("a live fence is read as %+v while the clock is ahead of the time", state)
 			}
 		})
 	}

@@ -77,6 +77,19 @@ type Session interface {
 	Close()
 }
 
+// SnapshotSession is a Session that knows of snapshots outside of transactions: where rows that are
+// left open can keep later statements on the connection from seeing what was committed meanwhile.
+// Without it every statement outside of a transaction must see all that was committed before it
+// began, as it does where a connection runs one statement at a time.
+type SnapshotSession interface {
+	Session
+
+	// Reading reports whether a statement that began earlier is not over. It is asked before every
+	// statement that finds no transaction open, so it must be quick. In doubt it is true, which costs
+	// cache hits.
+	Reading() bool
+}
+
 // Recorder takes what a Session sees. Its methods are called while a method of the connection runs,
 // from the same goroutine; in the middle of a statement, if the session can, since a row that the
 // statement returns can be read by others in the request before it ends.

@@ -22,6 +22,7 @@ type Conn struct {
 	bare    driver.Conn
 	db      *database
 	session Session
+	reading SnapshotSession // session, if it is one
 
 	// What the bare connection can do; nil where it cannot.
 	execer        driver.ExecerContext
@@ -33,12 +34,14 @@ type Conn struct {
 	validator     driver.Validator
 
 	tx *transaction // open, or ended and not settled; nil if there is none
+	// since is the largest stamp seen when the connection was last known to hold no snapshot: just
+	// before a call that found it with no transaction and no statement open. What it reads is at
+	// least as new.
+	since tokens.Stamp
 	// Of the call that is running.
 	ctx     context.Context
 	call    Call
-	sending bool         // a COMMIT, by the wrapper
-	mixed   bool         // a text that may begin a transaction inside
-	earlier tokens.Stamp // with mixed: the largest stamp seen before
+	sending bool // a COMMIT, by the wrapper
 	// What the session said of tx.
 	announced bool  // it is committed by itself, in the statement that runs
 	undone    bool  // it is rolled back
@@ -49,10 +52,11 @@ type Conn struct {
 	unread   int  // rows that may commit when they are closed
 	lentBare bool // the bare connection was handed out
 	broken   bool // not to be used again
+	closed   bool
 }
 
 func newConn(bare driver.Conn, db *database) *Conn {
-	c := &Conn{bare: bare, db: db}
+	c := &Conn{bare: bare, db: db, since: db.store.Seen()}
 	c.execer, _ = bare.(driver.ExecerContext)
 	c.queryer, _ = bare.(driver.QueryerContext)
 	if c.execer == nil {
@@ -88,39 +92,92 @@ func (c *Conn) Bare() driver.Conn {
 	return c.bare
 }
 
+// watch ties the session to the connection.
+func (c *Conn) watch(s Session) {
+	c.session = s
+	c.reading, _ = s.(SnapshotSession)
+}
+
 // enter begins a call: what an earlier one left is settled, and the transaction that the call runs
-// in learns of the scope.
+// in learns of the scope. Outside of any, the scope learns how old the snapshot is that rows left
+// open hold.
 func (c *Conn) enter(ctx context.Context) {
-	if c.lentBare || c.announced || c.undone {
-		c.settle(nil)
-	}
+	c.rest()
 	c.ctx = ctx
 	if c.tx != nil {
 		c.tx.join(ctx)
 		return
 	}
+	if c.reading == nil || !c.reading.Reading() {
+		c.since = c.db.store.Seen()
+	} else if s, ok := scopeOf(ctx, c.db.store); ok {
+		s.lower(c.since)
+	}
 	c.db.watch(ctx)
 	c.session.Idle(ctx)
 }
 
-// before prepares for a statement; the caller runs it and then calls after.
-func (c *Conn) before(ctx context.Context, query string, args []driver.NamedValue, memo any, control Control) {
+// begin enters a transaction. What it reads is at least as new as since: also if it is met later
+// than it began, in the middle of a text or after the bare connection was used.
+func (c *Conn) begin(ctx context.Context, explicit bool) {
+	c.tx = c.db.begin(ctx, explicit)
+	c.tx.began = c.since
+}
+
+// exec runs a statement, which send sends.
+func (c *Conn) exec(ctx context.Context, call Call, control Control, send func() (driver.Result, error)) (driver.Result, error) {
+	if c.start(ctx, call, control) {
+		var res driver.Result
+		err := c.commitText(ctx, func() (err error) {
+			res, err = send()
+			return err
+		})
+		return res, err
+	}
+	res, err := send()
+	return res, c.after(control, err)
+}
+
+// query is exec for a statement that returns rows.
+func (c *Conn) query(ctx context.Context, call Call, control Control, send func() (driver.Rows, error)) (driver.Rows, error) {
+	if c.start(ctx, call, control) {
+		var rows driver.Rows
+		err := c.commitText(ctx, func() (err error) {
+			rows, err = send()
+			return err
+		})
+		return rows, err
+	}
+	bare, err := send()
+	if err != nil || c.tx == nil || c.tx.explicit.Load() {
+		return bare, c.after(control, err)
+	}
+	c.unread++
+	err = c.after(control, nil)
+	return &rows{Rows: bare, c: c, ctx: ctx}, err
+}
+
+// start prepares for a statement. If commits is true it commits the open transaction, and is to be
+// sent by commitText; else the caller sends it and then calls after.
+func (c *Conn) start(ctx context.Context, call Call, control Control) (commits bool) {
 	c.enter(ctx)
 	switch control.Kind {
 	case KindNone:
+	case KindCommit, KindRelease:
+		commits = c.commits(control)
 	case KindMixed:
-		c.mixed, c.earlier = true, c.db.store.Seen()
 		if c.tx != nil {
 			c.tx.incomplete()
 		}
 	case KindBegin, KindSavepoint:
 		if c.tx == nil {
-			c.tx = c.db.begin(ctx, true)
+			c.begin(ctx, true)
 			c.tx.bySavepoint = control.Kind == KindSavepoint
 		}
 	}
-	c.call = Call{Query: query, Args: args, Memo: memo}
+	c.call = call
 	c.session.Before(ctx, &c.call)
+	return commits
 }
 
 // after takes in what a statement did. It returns the error that the caller gets.
@@ -133,15 +190,15 @@ func (c *Conn) after(control Control, err error) error {
 	err = c.refusal(err)
 	c.settle(err)
 	if control.Kind == KindMixed && c.tx == nil && c.session.InTransaction() {
-		c.tx = c.db.begin(c.ctx, true)
-		c.tx.began = c.earlier
+		c.begin(c.ctx, true)
 		c.tx.incomplete()
 	}
-	c.mixed, c.ctx = false, nil
+	c.ctx = nil
 	return err
 }
 
-// controlled takes in what a statement did that is there to control t. COMMIT is not among them.
+// controlled takes in what a statement did that is there to control t. What the wrapper knew to
+// commit t is not among them.
 func (c *Conn) controlled(t *transaction, control Control, err error) {
 	switch control.Kind {
 	case KindBegin:
@@ -173,7 +230,10 @@ func (c *Conn) controlled(t *transaction, control Control, err error) {
 		if err == nil {
 			c.undone = true
 		}
-	case KindMixed:
+	}
+	switch control.Kind {
+	case KindCommit, KindRelease, KindMixed:
+		// It can have ended what nothing was written in, of which the session hears nothing.
 		if !c.announced && !c.undone && c.unread == 0 && !c.session.InTransaction() {
 			c.finish(c.session.Judge(err))
 		}
@@ -194,7 +254,7 @@ func (c *Conn) settle(err error) {
 	switch {
 	case t == nil:
 		if lent && c.session.InTransaction() {
-			c.tx = c.db.begin(context.Background(), true)
+			c.begin(context.Background(), true)
 			c.tx.incomplete()
 		}
 	case c.undone:
@@ -279,14 +339,15 @@ func (c *Conn) commits(control Control) bool {
 
 // commitText sends a COMMIT that the user has written. It is not sent if the driver has no such
 // method: then send returns driver.ErrSkip.
-func (c *Conn) commitText(ctx context.Context, query string, args []driver.NamedValue, memo any, send func() error) error {
-	c.call = Call{Query: query, Args: args, Memo: memo}
-	c.session.Before(ctx, &c.call)
+func (c *Conn) commitText(ctx context.Context, send func() error) error {
 	err := c.commit(func() error {
 		err := send()
 		c.session.After(ctx, &c.call, err)
 		return err
-	}, func() error { return c.rollbackText(ctx) })
+	}, func() error {
+		c.session.After(ctx, &c.call, ErrFence)
+		return c.rollbackText(ctx)
+	})
 	c.call, c.ctx = Call{}, nil
 	return err
 }
@@ -312,21 +373,9 @@ func (c *Conn) ExecContext(ctx context.Context, query string, args []driver.Name
 	if c.execer == nil && c.legacyExecer == nil {
 		return nil, driver.ErrSkip
 	}
-	control := c.session.Control(query)
-	if control.Kind == KindCommit || control.Kind == KindRelease {
-		c.enter(ctx)
-		if c.commits(control) {
-			var res driver.Result
-			err := c.commitText(ctx, query, args, nil, func() (err error) {
-				res, err = c.execBare(ctx, query, args)
-				return err
-			})
-			return res, err
-		}
-	}
-	c.before(ctx, query, args, nil, control)
-	res, err := c.execBare(ctx, query, args)
-	return res, c.after(control, err)
+	return c.exec(ctx, Call{Query: query, Args: args}, c.session.Control(query), func() (driver.Result, error) {
+		return c.execBare(ctx, query, args)
+	})
 }
 
 func (c *Conn) execBare(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
@@ -348,21 +397,9 @@ func (c *Conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 	if c.queryer == nil && c.legacyQueryer == nil {
 		return nil, driver.ErrSkip
 	}
-	control := c.session.Control(query)
-	if control.Kind == KindCommit || control.Kind == KindRelease {
-		c.enter(ctx)
-		if c.commits(control) {
-			var rows driver.Rows
-			err := c.commitText(ctx, query, args, nil, func() (err error) {
-				rows, err = c.queryBare(ctx, query, args)
-				return err
-			})
-			return rows, err
-		}
-	}
-	c.before(ctx, query, args, nil, control)
-	rows, err := c.queryBare(ctx, query, args)
-	return c.queried(ctx, control, rows, err)
+	return c.query(ctx, Call{Query: query, Args: args}, c.session.Control(query), func() (driver.Rows, error) {
+		return c.queryBare(ctx, query, args)
+	})
 }
 
 func (c *Conn) queryBare(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
@@ -374,16 +411,6 @@ func (c *Conn) queryBare(ctx context.Context, query string, args []driver.NamedV
 		return nil, err
 	}
 	return c.legacyQueryer.Query(query, values)
-}
-
-// queried is after for statements that return rows.
-func (c *Conn) queried(ctx context.Context, control Control, bare driver.Rows, err error) (driver.Rows, error) {
-	if err != nil || c.tx == nil || c.tx.explicit.Load() {
-		return bare, c.after(control, err)
-	}
-	c.unread++
-	err = c.after(control, nil)
-	return &rows{Rows: bare, c: c, ctx: ctx}, err
 }
 
 // PrepareContext is part of driver.ConnPrepareContext.
@@ -423,7 +450,7 @@ func (c *Conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 	c.enter(ctx)
 	defer func() { c.ctx = nil }()
 	if c.tx == nil {
-		c.tx = c.db.begin(ctx, true)
+		c.begin(ctx, true)
 	}
 	bare, err := beginConn(ctx, c.bare, opts)
 	if err != nil {
@@ -484,6 +511,10 @@ func (c *Conn) rest() {
 
 // Close closes the connection, and with it what is open on it.
 func (c *Conn) Close() error {
+	if c.closed {
+		return c.bare.Close()
+	}
+	c.closed = true
 	c.rest()
 	c.session.Close()
 	err := c.bare.Close()
@@ -569,29 +600,25 @@ func (c *Conn) current() *transaction {
 		if c.lentBare {
 			// Nobody could tell that it was: what it changed is published now, and fenced again with
 			// what follows.
-			c.tx = c.beginInside()
+			c.beginInside()
 			for _, id := range t.total().IDs() {
 				c.tx.change(id)
 			}
 		}
 	}
 	if c.tx == nil {
-		c.tx = c.beginInside()
+		c.beginInside()
 	}
 	return c.tx
 }
 
 // beginInside enters a transaction that is met when it writes.
-func (c *Conn) beginInside() *transaction {
+func (c *Conn) beginInside() {
 	ctx := c.ctx
 	if ctx == nil {
 		ctx = context.Background() // by way of the bare connection
 	}
-	t := c.db.begin(ctx, false)
-	if c.mixed {
-		t.began = c.earlier
-	}
-	return t
+	c.begin(ctx, false)
 }
 
 // Committing is part of Recorder.

@@ -23,9 +23,11 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, err
 	}
 	conn := newConn(bare, c.db)
-	if conn.session, err = c.shared.Session(bare, recorder{conn}); err != nil {
+	session, err := c.shared.Session(bare, recorder{conn})
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("alkey: writes of a connection could not be seen, so it was closed: %w", err), bare.Close())
 	}
+	conn.watch(session)
 	return conn, nil
 }
 

@@ -57,21 +57,9 @@ func (s *stmt) CheckNamedValue(nv *driver.NamedValue) error {
 
 // ExecContext is part of driver.StmtExecContext.
 func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	c := s.c
-	if s.control.Kind == KindCommit || s.control.Kind == KindRelease {
-		c.enter(ctx)
-		if c.commits(s.control) {
-			var res driver.Result
-			err := c.commitText(ctx, s.query, args, s.memo, func() (err error) {
-				res, err = execStmt(ctx, s.bare, args)
-				return err
-			})
-			return res, err
-		}
-	}
-	c.before(ctx, s.query, args, s.memo, s.control)
-	res, err := execStmt(ctx, s.bare, args)
-	return res, c.after(s.control, err)
+	return s.c.exec(ctx, Call{Query: s.query, Args: args, Memo: s.memo}, s.control, func() (driver.Result, error) {
+		return execStmt(ctx, s.bare, args)
+	})
 }
 
 // Exec is part of driver.Stmt.
@@ -81,21 +69,9 @@ func (s *stmt) Exec(args []driver.Value) (driver.Result, error) {
 
 // QueryContext is part of driver.StmtQueryContext.
 func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	c := s.c
-	if s.control.Kind == KindCommit || s.control.Kind == KindRelease {
-		c.enter(ctx)
-		if c.commits(s.control) {
-			var rows driver.Rows
-			err := c.commitText(ctx, s.query, args, s.memo, func() (err error) {
-				rows, err = queryStmt(ctx, s.bare, args)
-				return err
-			})
-			return rows, err
-		}
-	}
-	c.before(ctx, s.query, args, s.memo, s.control)
-	rows, err := queryStmt(ctx, s.bare, args)
-	return c.queried(ctx, s.control, rows, err)
+	return s.c.query(ctx, Call{Query: s.query, Args: args, Memo: s.memo}, s.control, func() (driver.Rows, error) {
+		return queryStmt(ctx, s.bare, args)
+	})
 }
 
 // Query is part of driver.Stmt.

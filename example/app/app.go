@@ -2,13 +2,16 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"embed"
 	"errors"
+	"fmt"
 	"html/template"
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
@@ -88,9 +91,12 @@ func (a *app) routes() http.Handler {
 	r.Post("/users", a.handle(a.createUser))
 	r.Get("/users/{id}", a.handle(a.showUser))
 	r.Post("/users/{id}", a.handle(a.updateUser))
+	r.Get("/users/{id}/delete", a.handle(a.backToUser))
 	r.Post("/users/{id}/delete", a.handle(a.deleteUser))
+	r.Get("/users/{id}/orders", a.handle(a.backToUser))
 	r.Post("/users/{id}/orders", a.handle(a.createOrder))
 	r.NotFound(a.handle(func(http.ResponseWriter, *http.Request) error { return errNotFound }))
+	r.MethodNotAllowed(a.handle(methodNotAllowed))
 	return r
 }
 
@@ -273,6 +279,34 @@ func (a *app) createOrder(w http.ResponseWriter, r *http.Request) error {
 	return seeUser(w, r, id)
 }
 
+// backToUser answers a reader whose address bar shows where a form was sent to.
+func (a *app) backToUser(w http.ResponseWriter, r *http.Request) error {
+	id, err := userID(r)
+	if err != nil {
+		return err
+	}
+	return seeUser(w, r, id)
+}
+
+// methodNotAllowed says what is allowed instead. Where nothing is, there is nothing.
+func methodNotAllowed(w http.ResponseWriter, r *http.Request) error {
+	routes := chi.RouteContext(r.Context()).Routes
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		if routes.Match(chi.NewRouteContext(), method, cmp.Or(r.URL.RawPath, r.URL.Path)) {
+			allowed = append(allowed, method)
+			if method == http.MethodGet {
+				allowed = append(allowed, http.MethodHead)
+			}
+		}
+	}
+	if allowed == nil {
+		return errNotFound
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	return errMethod
+}
+
 // userID reads the path's id. What is no id names no user.
 func userID(r *http.Request) (int64, error) {
 	text := chi.URLParam(r, "id")
@@ -289,7 +323,25 @@ func seeUser(w http.ResponseWriter, r *http.Request, id int64) error {
 	return nil
 }
 
-var errBadRequest = errors.New("the request cannot be read")
+var (
+	errMethod     = errors.New("the address does not take this method")
+	errBadRequest = errors.New("the request cannot be read")
+	errTooLarge   = errors.New("the request is too large")
+	errNoForm     = errors.New("the request's body is no form")
+)
+
+// answers says how errors are answered that are the client's.
+var answers = []struct {
+	err    error
+	status int
+	text   string
+}{
+	{errNotFound, http.StatusNotFound, "There is nothing at this address (any more)."},
+	{errMethod, http.StatusMethodNotAllowed, "This address does not answer that kind of request."},
+	{errBadRequest, http.StatusBadRequest, "The form that was sent cannot be read."},
+	{errTooLarge, http.StatusRequestEntityTooLarge, fmt.Sprintf("The form that was sent is too large. At most %d bytes, please.", maxForm)},
+	{errNoForm, http.StatusUnsupportedMediaType, "This address takes what HTML forms send, and nothing else."},
+}
 
 // handle answers what a handler returns as an error.
 func (a *app) handle(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
@@ -299,12 +351,13 @@ func (a *app) handle(h func(http.ResponseWriter, *http.Request) error) http.Hand
 			return
 		}
 		status, text := http.StatusInternalServerError, "Something went wrong here. The log says what."
-		switch {
-		case errors.Is(err, errNotFound):
-			status, text = http.StatusNotFound, "There is nothing at this address (any more)."
-		case errors.Is(err, errBadRequest):
-			status, text = http.StatusBadRequest, "The form that was sent cannot be read."
-		default:
+		for _, answer := range answers {
+			if errors.Is(err, answer.err) {
+				status, text = answer.status, answer.text
+				break
+			}
+		}
+		if status == http.StatusInternalServerError {
 			slog.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 		}
 		if err := a.render(w, r, status, "error.html", map[string]any{"Title": http.StatusText(status), "Text": text}); err != nil {

@@ -387,6 +387,12 @@ func TestBadForms(t *testing.T) {
 		{"blank name", "/users", []string{"name", " \t", "email", "x@example.org"}, []string{`id="name-error">This is needed.`, `value="x@example.org"`}},
 		{"no e-mail address", "/users", []string{"name", "<X>", "email", "nobody"}, []string{`id="email-error">Enter an e-mail address`, `value="nobody"`, `value="&lt;X&gt;"`, `aria-invalid="true" aria-describedby="email-error"`}},
 		{"long name", "/users", []string{"name", long, "email", "x@example.org"}, []string{`id="name-error">At most 100`, long}},
+		{"bytes for a name", "/users", []string{"name", "a\xffb", "email", "x@example.org"}, []string{`id="name-error">Only letters`, "value=\"a\uFFFDb\""}},
+		{"two lines for a name", "/users", []string{"name", "a\nb", "email", "x@example.org"}, []string{`id="name-error">Only letters`}},
+		{"a zero for a name", "/users/1", []string{"name", "a\x00"}, []string{`id="name-error">Only letters`}},
+		{"bytes for an address", "/users", []string{"name", "X", "email", "a\xff@example.org"}, []string{`id="email-error">Only letters`}},
+		{"an edit to a control character", "/users/1", []string{"email", "a\u0085@example.org"}, []string{`id="email-error">Only letters`}},
+		{"order of bytes", "/users/1/orders", []string{"item", "\xc0\x80", "amount", "1"}, []string{`id="item-error">Only letters`}},
 		{"address of another", "/users", []string{"name", "X", "email", "GRACE@example.org"}, []string{`id="email-error">Another user has this`, `value="GRACE@example.org"`}},
 		{"edit to a blank name", "/users/1", []string{"name", ""}, []string{`id="name-error">This is needed.`, `value="ada@example.org"`}},
 		{"edit to no e-mail address", "/users/1", []string{"email", "a@"}, []string{`id="email-error">Enter an e-mail address`, `value="a@"`, `value="Ada Lovelace"`}},
@@ -422,8 +428,116 @@ func TestNotFound(t *testing.T) {
 	s.post(t, http.StatusNotFound, "/users/99/delete")
 	s.post(t, http.StatusNotFound, "/users/99/orders", "item", "X", "amount", "1")
 	s.post(t, http.StatusNotFound, "/users/99/orders")
-	if p, err := s.tryPost("/users/1", url.Values{"name": {strings.Repeat("x", maxForm)}}); err != nil || p.status != http.StatusBadRequest {
-		t.Errorf("a form too large: status %d, %v", p.status, err)
+}
+
+// What a form was sent to shows the user when it is opened as a page, and other methods are told
+// which ones there are.
+func TestMethods(t *testing.T) {
+	ts := tokens.NewMemory()
+	defer ts.Close()
+	s := newSite(t, ts, filepath.Join(t.TempDir(), "app.db"))
+	for _, path := range []string{"/users/1/orders", "/users/1/delete"} {
+		if p, err := s.tryGet(path); err != nil || p.status != http.StatusSeeOther || p.location != "/users/1" {
+			t.Errorf("GET %s: status %d to %q, %v", path, p.status, p.location, err)
+		}
+	}
+	if p, err := s.tryGet("/users/x/orders"); err != nil || p.status != http.StatusNotFound {
+		t.Errorf("GET of nobody's orders: status %d, %v", p.status, err)
+	}
+	mustContain(t, s.get(t, "/users/1"), "Ada Lovelace")
+	for _, test := range []struct {
+		method, path string
+		status       int
+		allow        string
+	}{
+		{http.MethodPost, "/", http.StatusMethodNotAllowed, "GET, HEAD"},
+		{http.MethodPost, "/static/style.css", http.StatusMethodNotAllowed, "GET, HEAD"},
+		{http.MethodPut, "/users", http.StatusMethodNotAllowed, "GET, HEAD, POST"},
+		{http.MethodDelete, "/users/1", http.StatusMethodNotAllowed, "GET, HEAD, POST"},
+		{http.MethodPatch, "/users/1/orders", http.StatusMethodNotAllowed, "GET, HEAD, POST"},
+		{"BREW", "/users", http.StatusMethodNotAllowed, "GET, HEAD, POST"},
+		{"BREW", "/none", http.StatusNotFound, ""},
+		{http.MethodDelete, "/none", http.StatusNotFound, ""},
+	} {
+		r, err := http.NewRequest(test.method, s.url+test.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := s.do(r)
+		if err != nil || p.status != test.status || p.header.Get("Allow") != test.allow {
+			t.Errorf("%s %s: status %d, allowed %q, %v", test.method, test.path, p.status, p.header.Get("Allow"), err)
+		}
+		mustContain(t, p, "<h1>"+http.StatusText(test.status)+"</h1>", "All users")
+	}
+}
+
+// A body that cannot be read as a form says why, and changes nothing.
+func TestBadBodies(t *testing.T) {
+	ts := tokens.NewMemory()
+	defer ts.Close()
+	s := newSite(t, ts, filepath.Join(t.TempDir(), "app.db"))
+	before := s.get(t, "/users/1")
+	const urlencoded, multipart = "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"
+	part := "--x\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\n"
+	large := strings.Repeat("x", maxForm)
+	for _, test := range []struct {
+		name, kind, body string
+		status           int
+	}{
+		{"too large", urlencoded, "name=" + large, http.StatusRequestEntityTooLarge},
+		{"too large, in parts", multipart, part + large + "\r\n--x--\r\n", http.StatusRequestEntityTooLarge},
+		{"JSON", "application/json", `{"name": "X"}`, http.StatusUnsupportedMediaType},
+		{"text", "text/plain; charset=utf-8", "name=X", http.StatusUnsupportedMediaType},
+		{"something", "", "name=X", http.StatusUnsupportedMediaType},
+		{"no media type", ";", "name=X", http.StatusUnsupportedMediaType},
+		{"no escape", urlencoded, "name=%zz", http.StatusBadRequest},
+		{"no parts", multipart, "name=X", http.StatusBadRequest},
+		{"no boundary", "multipart/form-data", part, http.StatusBadRequest},
+		{"nothing", "", "", http.StatusSeeOther}, // a form without fields
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r, err := http.NewRequest(http.MethodPost, s.url+"/users/1", strings.NewReader(test.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.kind != "" {
+				r.Header.Set("Content-Type", test.kind)
+			}
+			p, err := s.do(r)
+			if err != nil || p.status != test.status {
+				t.Fatalf("status %d, %v; want %d", p.status, err, test.status)
+			}
+			if p.status != http.StatusSeeOther {
+				mustContain(t, p, "<h1>"+http.StatusText(test.status)+"</h1>")
+			}
+			if now := s.get(t, "/users/1"); now.key != before.key {
+				t.Errorf("it changed %s to %s", before.key, now.key)
+			}
+		})
+	}
+}
+
+// The page's key is the one that the documentation shows.
+func TestPageKey(t *testing.T) {
+	form := regexp.MustCompile(`^[0-9a-z]+/alkey:users#1/page$`)
+	onStores(t, func(t *testing.T, s *site) {
+		for range 2 {
+			if key := s.get(t, "/users/1").key; !form.MatchString(key) {
+				t.Errorf("the key is %q", key)
+			}
+		}
+	})
+}
+
+// A user is deleted by a button that another has to bring into view, without any script.
+func TestDeletionAsks(t *testing.T) {
+	ts := tokens.NewMemory()
+	defer ts.Close()
+	s := newSite(t, ts, filepath.Join(t.TempDir(), "app.db"))
+	p := s.get(t, "/users/1")
+	hidden := regexp.MustCompile(`(?s)<details>\s*<summary[^>]*>[^<]+</summary>(.*?)</details>`).FindStringSubmatch(p.body)
+	if hidden == nil || strings.Count(p.body, `action="/users/1/delete"`) != 1 || !strings.Contains(hidden[1], `action="/users/1/delete"`) {
+		t.Errorf("the form is not inside <details>:\n%s", p.body)
 	}
 }
 

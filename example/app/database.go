@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -39,6 +40,14 @@ func database(value string) (dsn string, remove func() error, err error) {
 	}
 	if path == "" || strings.HasPrefix(path, ":memory:") {
 		return "", nil, fmt.Errorf("DATABASE_URL: it names no file; leave it out for a temporary one")
+	}
+	parameters, err := url.ParseQuery(query)
+	if err != nil {
+		return "", nil, fmt.Errorf("DATABASE_URL: %w", err)
+	}
+	if slices.Contains(parameters["mode"], "memory") || slices.Contains(parameters["vfs"], "memdb") {
+		// Each connection would have a database of its own.
+		return "", nil, fmt.Errorf("DATABASE_URL: this example needs a file, not a database in memory; leave it out for a temporary file")
 	}
 	return source(path, query), func() error { return nil }, nil
 }

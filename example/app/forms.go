@@ -3,10 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"mime"
 	"net/http"
 	"reflect"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/go-playground/validator/v10"
 )
@@ -20,15 +23,15 @@ type form struct {
 // The forms. A pointer is nil for a field that was not sent.
 type (
 	newUser struct {
-		Name  string `form:"name" validate:"required,max=100"`
-		Email string `form:"email" validate:"required,email,max=254"`
+		Name  string `form:"name" validate:"required,text,max=100"`
+		Email string `form:"email" validate:"required,text,email,max=254"`
 	}
 	userChange struct {
-		Name  *string `form:"name" validate:"omitnil,min=1,max=100"`
-		Email *string `form:"email" validate:"omitnil,min=1,email,max=254"`
+		Name  *string `form:"name" validate:"omitnil,min=1,text,max=100"`
+		Email *string `form:"email" validate:"omitnil,min=1,text,email,max=254"`
 	}
 	newOrder struct {
-		Item   string `form:"item" validate:"required,max=100"`
+		Item   string `form:"item" validate:"required,text,max=100"`
 		Amount string `form:"amount" validate:"required,amount"`
 	}
 )
@@ -39,11 +42,13 @@ const maxForm = 64 << 10
 func newValidator() *validator.Validate {
 	v := validator.New(validator.WithRequiredStructEnabled())
 	v.RegisterTagNameFunc(func(f reflect.StructField) string { return f.Tag.Get("form") })
-	if err := v.RegisterValidation("amount", func(f validator.FieldLevel) bool {
-		_, ok := parseCents(f.Field().String())
-		return ok
-	}); err != nil {
-		panic(err)
+	for rule, ok := range map[string]func(string) bool{
+		"amount": func(s string) bool { _, ok := parseCents(s); return ok },
+		"text":   isText,
+	} {
+		if err := v.RegisterValidation(rule, func(f validator.FieldLevel) bool { return ok(f.Field().String()) }); err != nil {
+			panic(err)
+		}
 	}
 	return v
 }
@@ -51,12 +56,8 @@ func newValidator() *validator.Validate {
 // decode fills the fields of dst, a pointer to one of the forms, with what the request sent, and
 // validates them. What is wrong with a field is in the form; the error is about the request.
 func (a *app) decode(r *http.Request, dst any) (form, error) {
-	err := r.ParseForm()
-	if err == nil {
-		err = r.ParseMultipartForm(maxForm)
-	}
-	if err != nil && !errors.Is(err, http.ErrNotMultipart) {
-		return form{}, fmt.Errorf("%w: %w", errBadRequest, err)
+	if err := parse(r); err != nil {
+		return form{}, err
 	}
 	f := form{values: map[string]string{}, errors: map[string]string{}}
 	s := reflect.ValueOf(dst).Elem()
@@ -66,14 +67,14 @@ func (a *app) decode(r *http.Request, dst any) (form, error) {
 			continue
 		}
 		value := strings.TrimSpace(r.PostForm.Get(name))
-		f.values[name] = value
+		f.values[name] = strings.ToValidUTF8(value, "\uFFFD") // it is shown again
 		if field := s.Field(i); field.Kind() == reflect.Pointer {
 			field.Set(reflect.ValueOf(&value))
 		} else {
 			field.SetString(value)
 		}
 	}
-	err = a.validate.Struct(dst)
+	err := a.validate.Struct(dst)
 	if wrong, ok := errors.AsType[validator.ValidationErrors](err); ok {
 		for _, e := range wrong {
 			f.errors[e.Field()] = message(e)
@@ -83,10 +84,43 @@ func (a *app) decode(r *http.Request, dst any) (form, error) {
 	return f, err
 }
 
+// parse reads the form that is the request's body. A request without a body sends an empty one.
+func parse(r *http.Request) error {
+	header := r.Header.Get("Content-Type")
+	if header == "" && r.ContentLength == 0 {
+		return r.ParseForm()
+	}
+	kind, _, err := mime.ParseMediaType(header)
+	switch {
+	case kind == "application/x-www-form-urlencoded":
+		err = r.ParseForm()
+	case kind == "multipart/form-data":
+		err = r.ParseMultipartForm(maxForm)
+	case err != nil:
+		return fmt.Errorf("%w: %w", errNoForm, err)
+	default:
+		return fmt.Errorf("%w: it is %q", errNoForm, kind)
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return fmt.Errorf("%w: %w", errTooLarge, err)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errBadRequest, err)
+	}
+	return nil
+}
+
+// isText reports whether s is text on one line.
+func isText(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}
+
 func message(e validator.FieldError) string {
 	switch e.Tag() {
 	case "required", "min":
 		return "This is needed."
+	case "text":
+		return "Only letters, digits, signs and spaces, please."
 	case "email":
 		return "Enter an e-mail address, like ada@example.org."
 	case "max":

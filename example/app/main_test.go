@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,70 +19,133 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
+
+	"github.com/alkey-go/alkey/internal/testserver"
 )
 
 // The program starts with nothing set up, says where it listens, answers, and on SIGTERM ends in
 // order and leaves nothing behind.
 func TestProgram(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds the program")
+	file, temp := build(t), t.TempDir()
+	p := start(t, file, "TMPDIR="+temp)
+	if key := p.page(t, "Ada Lovelace"); !strings.HasSuffix(key, "/alkey:users#1/page") {
+		t.Errorf("the key is %q", key)
 	}
-	dir := t.TempDir()
-	program := filepath.Join(dir, "app")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	temp := filepath.Join(dir, "temp")
-	if err := os.Mkdir(temp, 0o700); err != nil {
-		t.Fatal(err)
-	}
-
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, program)
-	cmd.Env = []string{"PORT=0", "TMPDIR=" + temp}
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	address := regexp.MustCompile(`http://localhost:\d+`)
-	var log strings.Builder
-	var url string
-	lines := bufio.NewScanner(stderr)
-	for url == "" && lines.Scan() {
-		log.WriteString(lines.Text() + "\n")
-		url = address.FindString(lines.Text())
-	}
-	if url == "" {
-		t.Fatalf("no address in the log (%v):\n%s", cmd.Wait(), log.String())
-	}
-
-	res, err := http.Get(url + "/users/1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, err := io.ReadAll(res.Body)
-	res.Body.Close()
-	if err != nil || res.StatusCode != http.StatusOK || !strings.Contains(string(body), "Ada Lovelace") {
-		t.Errorf("status %d, %v\n%s", res.StatusCode, err, body)
-	}
-
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	for lines.Scan() {
-		log.WriteString(lines.Text() + "\n")
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("%v\n%s", err, log.String())
+	log := p.end(t)
+	if !strings.Contains(log, "REDIS_URL is not set") {
+		t.Errorf("it does not say that it serves alone:\n%s", log)
 	}
 	left, err := os.ReadDir(temp)
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
+}
+
+// Two programs with one DATABASE_URL and one REDIS_URL have the same keys.
+func TestProgramsOverRedis(t *testing.T) {
+	server := testserver.Redis(t)
+	file := build(t)
+	variables := []string{"DATABASE_URL=" + filepath.Join(t.TempDir(), "app.db"), "REDIS_URL=" + server.URL()}
+	a, b := start(t, file, variables...), start(t, file, variables...)
+	b.page(t, "Ada Lovelace") // hears of the token
+	before := b.page(t, "Ada Lovelace")
+	if key := a.page(t, "Ada Lovelace"); key != before || !regexp.MustCompile(`^[0-9a-z]+/alkey:users#1/page$`).MatchString(key) {
+		t.Errorf("the programs have the keys %q and %q", key, before)
+	}
+	res, err := http.PostForm(a.url+"/users/1", url.Values{"name": {"Ada King"}})
+	if err != nil || res.StatusCode != http.StatusOK { // of the page that it redirects to
+		t.Fatalf("%v, %v", res, err)
+	}
+	res.Body.Close()
+	b.page(t, "Ada King") // hears of the new one
+	after := b.page(t, "Ada King")
+	changed(t, "the other program's page", before, after)
+	if key := a.page(t, "Ada King"); key != after {
+		t.Errorf("after the edit the programs have the keys %q and %q", key, after)
+	}
+	for _, p := range []*program{a, b} {
+		if log := p.end(t); strings.Contains(log, "WARN") || strings.Contains(log, "ERROR") {
+			t.Errorf("the log:\n%s", log)
+		}
+	}
+}
+
+// build makes the program and returns its file.
+func build(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("builds the program")
+	}
+	file := filepath.Join(t.TempDir(), "app")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", file, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return file
+}
+
+// program is one that runs.
+type program struct {
+	url   string
+	cmd   *exec.Cmd
+	lines *bufio.Scanner
+	log   strings.Builder
+}
+
+// start runs the program with the variables for its environment, and waits until it listens.
+func start(t *testing.T, file string, variables ...string) *program {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	p := &program{cmd: exec.CommandContext(ctx, file)}
+	p.cmd.Env = append([]string{"PORT=0"}, variables...)
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	address := regexp.MustCompile(`http://localhost:\d+`)
+	p.lines = bufio.NewScanner(stderr)
+	for p.url == "" && p.lines.Scan() {
+		p.log.WriteString(p.lines.Text() + "\n")
+		p.url = address.FindString(p.lines.Text())
+	}
+	if p.url == "" {
+		t.Fatalf("no address in the log (%v):\n%s", p.cmd.Wait(), p.log.String())
+	}
+	return p
+}
+
+// page asks for the page of user 1, which must have that text, and returns its key.
+func (p *program) page(t *testing.T, text string) string {
+	t.Helper()
+	res, err := http.Get(p.url + "/users/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(res.Body)
+	res.Body.Close()
+	key := pageKey.FindSubmatch(body)
+	if err != nil || res.StatusCode != http.StatusOK || !strings.Contains(string(body), text) || key == nil {
+		t.Fatalf("status %d, %v\n%s", res.StatusCode, err, body)
+	}
+	return string(key[1])
+}
+
+// end tells the program to end, which it must do in order, and returns its log.
+func (p *program) end(t *testing.T) string {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for p.lines.Scan() {
+		p.log.WriteString(p.lines.Text() + "\n")
+	}
+	if err := p.cmd.Wait(); err != nil {
+		t.Errorf("%v\n%s", err, p.log.String())
+	}
+	return p.log.String()
 }
 
 // When it is told to end, serve still answers the request that it has begun.
@@ -226,12 +290,17 @@ func TestDatabase(t *testing.T) {
 	}
 
 	for value, want := range map[string]string{
-		"postgres://me:secret@host/db": `"postgres"`,
-		"mysql:secret":                 `"mysql"`,
-		"sqlite::memory:":              "names no file",
-		":memory:":                     "names no file",
-		"sqlite:":                      "names no file",
-		"file:%zz":                     "DATABASE_URL",
+		"postgres://me:secret@host/db":    `"postgres"`,
+		"mysql:secret":                    `"mysql"`,
+		"sqlite::memory:":                 "names no file",
+		":memory:":                        "names no file",
+		"sqlite:":                         "names no file",
+		"file:%zz":                        "DATABASE_URL",
+		"file:x?mode=memory":              "in memory",
+		"file:x?cache=shared&mode=memory": "in memory",
+		"sqlite:x?mode=%6demory":          "in memory",
+		"file:/x?vfs=memdb":               "in memory",
+		"file:x?mode=%zz":                 "DATABASE_URL",
 	} {
 		_, _, err := database(value)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "DATABASE_URL") || strings.Contains(err.Error(), "secret") {

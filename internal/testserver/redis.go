@@ -5,15 +5,17 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -50,6 +52,7 @@ type RedisServer struct {
 	port int
 	dir  string
 	args []string
+	tls  *tls.Config // nil: the port speaks no TLS
 
 	cmd  *exec.Cmd
 	log  *output
@@ -61,10 +64,29 @@ type RedisServer struct {
 // Without redis-server on the PATH it calls Missing.
 func Redis(t T, args ...string) *RedisServer {
 	t.Helper()
+	return launch(t, &RedisServer{t: t, args: args})
+}
+
+// RedisTLS is Redis with a port that speaks TLS only, with a certificate for 127.0.0.1 of an authority
+// of its own: CAFile. Where redis-server was built without TLS it calls Missing.
+func RedisTLS(t T, args ...string) *RedisServer {
+	t.Helper()
+	return launch(t, &RedisServer{t: t, args: args, tls: new(tls.Config)})
+}
+
+func launch(t T, s *RedisServer) *RedisServer {
+	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		Missing(t, "redis-server")
 	}
-	s := &RedisServer{t: t, dir: t.TempDir(), args: args}
+	s.dir = t.TempDir()
+	if s.tls != nil {
+		roots, err := certify(s.dir)
+		if err != nil {
+			t.Fatalf("redis-server: %v", err)
+		}
+		s.tls.RootCAs = roots
+	}
 	t.Cleanup(s.Stop)
 	// Another process may take a free port before the server does.
 	var err error
@@ -75,6 +97,9 @@ func Redis(t T, args ...string) *RedisServer {
 		if err = s.start(); err == nil {
 			return s
 		}
+		if s.tls != nil && strings.Contains(err.Error(), ">>> '\"tls-port\"") {
+			Missing(t, "a redis-server that was built with TLS")
+		}
 	}
 	t.Fatalf("redis-server: %v", err)
 	return nil
@@ -84,7 +109,22 @@ func Redis(t T, args ...string) *RedisServer {
 func (s *RedisServer) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
 // URL returns the address as REDIS_URL takes it.
-func (s *RedisServer) URL() string { return "redis://" + s.Addr() }
+func (s *RedisServer) URL() string { return s.URLFor(nil) }
+
+// URLFor returns URL with a user's name and password.
+func (s *RedisServer) URLFor(user *url.Userinfo) string {
+	u := url.URL{Scheme: "redis", User: user, Host: s.Addr()}
+	if s.tls != nil {
+		u.Scheme = "rediss"
+	}
+	return u.String()
+}
+
+// TLS returns what a client needs to trust the server of RedisTLS, nil for a server of Redis.
+func (s *RedisServer) TLS() *tls.Config { return s.tls.Clone() }
+
+// CAFile returns the path of the authority's certificate of a server of RedisTLS, in PEM.
+func (s *RedisServer) CAFile() string { return filepath.Join(s.dir, caFile) }
 
 // Pid returns the process id, 0 while the server is stopped.
 func (s *RedisServer) Pid() int {
@@ -114,27 +154,17 @@ func (s *RedisServer) Restart() {
 	}
 }
 
-// Pause stops the process without closing its connections, until Resume: a server that hangs.
-func (s *RedisServer) Pause() { s.signal(syscall.SIGSTOP) }
-
-// Resume ends a Pause.
-func (s *RedisServer) Resume() { s.signal(syscall.SIGCONT) }
-
-func (s *RedisServer) signal(sig syscall.Signal) {
-	s.t.Helper()
-	if s.cmd == nil {
-		s.t.Fatalf("redis-server is stopped")
-	}
-	if err := s.cmd.Process.Signal(sig); err != nil {
-		s.t.Fatalf("redis-server: %v", err)
-	}
-}
-
 // start runs the server and returns when it answers.
 func (s *RedisServer) start() error {
 	args := []string{
-		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
+		"--bind", "127.0.0.1", "--dir", s.dir,
 		"--save", "", "--appendonly", "no", "--daemonize", "no", "--pidfile", filepath.Join(s.dir, "redis.pid"),
+	}
+	if s.tls == nil {
+		args = append(args, "--port", strconv.Itoa(s.port))
+	} else {
+		args = append(args, "--port", "0", "--tls-port", strconv.Itoa(s.port), "--tls-auth-clients", "no", "--tls-ca-cert-file", s.CAFile(),
+			"--tls-cert-file", filepath.Join(s.dir, certFile), "--tls-key-file", filepath.Join(s.dir, keyFile))
 	}
 	s.log = new(output)
 	cmd := exec.Command("redis-server", append(args, s.args...)...)
@@ -150,7 +180,7 @@ func (s *RedisServer) start() error {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		err := ping(s.Addr())
+		err := ping(s.Addr(), s.tls)
 		if err == nil && s.running() {
 			return nil
 		}
@@ -176,8 +206,15 @@ func (s *RedisServer) running() bool {
 }
 
 // ping waits for the answer that a server gives once it has loaded its data.
-func ping(addr string) error {
-	conn, err := net.DialTimeout("tcp", addr, time.Second)
+func ping(addr string, secure *tls.Config) error {
+	dialer := &net.Dialer{Timeout: time.Second}
+	var conn net.Conn
+	var err error
+	if secure == nil {
+		conn, err = dialer.Dial("tcp", addr)
+	} else {
+		conn, err = tls.DialWithDialer(dialer, "tcp", addr, secure)
+	}
 	if err != nil {
 		return err
 	}

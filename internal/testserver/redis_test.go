@@ -1,8 +1,11 @@
 package testserver_test
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -47,8 +50,12 @@ func TestRedisStartsAndStops(t *testing.T) {
 	if pid == 0 {
 		t.Skip("no server")
 	}
-	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
-		t.Errorf("the server %d outlived its test: %v", pid, err)
+	p, err := os.FindProcess(pid)
+	if err == nil {
+		err = p.Signal(syscall.Signal(0)) // asks whether the process is there
+	}
+	if err == nil {
+		t.Errorf("the server %d outlived its test", pid)
 	}
 }
 
@@ -78,6 +85,41 @@ func TestRedisRestarts(t *testing.T) {
 	s.Resume()
 	if err := c.Ping(t.Context()).Err(); err != nil {
 		t.Errorf("after a pause: %v", err)
+	}
+}
+
+// A server with TLS is trusted through its own authority only, and speaks nothing else.
+func TestRedisTLS(t *testing.T) {
+	s := testserver.RedisTLS(t)
+	opts, err := redis.ParseURL(s.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if opts.TLSConfig == nil {
+		t.Fatalf("%s is not a URL for TLS", s.URL())
+	}
+	trusting := s.TLS()
+	for name, test := range map[string]struct {
+		tls *tls.Config
+		ok  bool
+	}{
+		"its authority":      {trusting, true},
+		"the system's roots": {opts.TLSConfig, false},
+		"no TLS":             {nil, false},
+	} {
+		c := redis.NewClient(&redis.Options{Addr: s.Addr(), TLSConfig: test.tls, MaxRetries: -1})
+		if err := c.Ping(t.Context()).Err(); (err == nil) != test.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+		_ = c.Close()
+	}
+	pem, err := os.ReadFile(s.CAFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) || !roots.Equal(trusting.RootCAs) {
+		t.Errorf("%s does not hold the authority's certificate", s.CAFile())
 	}
 }
 

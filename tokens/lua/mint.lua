@@ -2,6 +2,10 @@
 -- Makes every record usable that can be made so: one that is missing, or bare of stamp and fence,
 -- or that had a fence past its deadline, gets a new stamp. Returns the clock, then stamp and 0 or 1
 -- (fenced) for every record.
+--
+-- It takes all records at once, beside the clock that new stamps come from: what a reader sees is
+-- read at one moment, in one round trip to a single server. On a cluster all KEYS would have to
+-- share a slot.
 local at = now()
 local records = {}
 local floor, stale = 0, false

@@ -1,6 +1,10 @@
 -- KEYS: clock, sweep of everything, records. ARGV: owner, largest stamp seen, time to live in milliseconds.
 -- Gives every record that exists a new stamp and lifts owner's fences. Creates no record: the store
 -- holds what is read, not what is written.
+--
+-- It takes all records at once, beside the clock that their stamp comes from: the records of a
+-- transaction get one stamp, at one moment, in one round trip to a single server. On a cluster all
+-- KEYS would have to share a slot.
 local floor = 0
 local records = {}
 for i = 3, #KEYS do

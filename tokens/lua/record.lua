@@ -84,7 +84,7 @@ end
 -- and records: it starts a minute ahead of all that is known, and everything is swept.
 --
 -- It writes the clock and the sweep of everything next to the caller's records, so on a cluster
--- these must share a slot.
+-- all of these would have to share a slot. On a single server a stamp needs no round trip of its own.
 local function tick(clock, everything, floor, seen, ttl)
 	local last = tonumber(redis.pcall('GET', clock) or nil)
 	local at = now()

@@ -1,6 +1,7 @@
 package tokenstest
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/alkey-go/alkey/tokens"
@@ -15,67 +16,101 @@ const (
 	newer               // usable with a stamp larger than all that were given out before
 )
 
-// crash holds the backend to the protocol's table of what readers see after a writer has died at
-// each step, before and after its lease.
+// crash holds the backend to the protocol's table of what readers see after a writer of three
+// records has died at each step, before and after its lease. A backend may apply a fence, a publish
+// or a release record by record, and a client library may split it: some operations reach a part of
+// the records only.
 func (s *suite) crash() {
-	type step = func(s *suite, id tokens.ID)
-	fence := func(s *suite, id tokens.ID) { s.fences("w1", s.lease(), id) }
-	commit := func(*suite, tokens.ID) {} // in the database: the store hears nothing of it
-	publish := func(s *suite, id tokens.ID) { s.publishes("w1", id) }
-	release := func(s *suite, id tokens.ID) { s.releases("w1", id) }
+	type records struct{ all, reached []tokens.ID }
+	type step = func(s *suite, w records)
+	fence := func(s *suite, w records) { s.fences("w1", s.lease(), w.all...) }
+	commit := func(*suite, records) {} // in the database: the store hears nothing of it
+	publish := func(s *suite, w records) { s.publishes("w1", w.all...) }
+	release := func(s *suite, w records) { s.releases("w1", w.all...) }
+	fencePart := func(s *suite, w records) { s.fences("w1", s.lease(), w.reached...) }
+	publishPart := func(s *suite, w records) { s.publishes("w1", w.reached...) }
+	releasePart := func(s *suite, w records) { s.releases("w1", w.reached...) }
+	type sights struct{ before, after sight } // the end of the lease
+	var (
+		untouched = sights{same, same}
+		dead      = sights{fenced, newer}
+		published = sights{newer, newer}
+	)
 	table := []struct {
 		name          string
 		steps         []step
-		before, after sight
+		reached, rest sights
 	}{
-		{"before the fence", nil, same, same},
-		{"after the fence", []step{fence}, fenced, newer},
-		{"after renewing the fence", []step{fence, fence}, fenced, newer},
-		{"after COMMIT", []step{fence, commit}, fenced, newer},
-		{"in publish, which has not arrived", []step{fence, commit}, fenced, newer},
-		{"in publish, which has arrived", []step{fence, commit, publish}, newer, newer},
-		{"in publish, which was run twice", []step{fence, commit, publish, publish}, newer, newer},
-		{"after publish", []step{fence, commit, publish}, newer, newer},
-		{"after publish, of which a fence comes late", []step{fence, commit, publish, fence}, fenced, newer},
-		{"after ROLLBACK, before release", []step{fence}, fenced, newer},
-		{"after release", []step{fence, release}, same, same},
-		{"after release, run twice", []step{fence, release, release}, same, same},
-		{"after release, of which a fence comes late", []step{fence, release, fence}, fenced, newer},
+		{"before the fence", nil, untouched, untouched},
+		{"in the fence", []step{fencePart}, dead, untouched},
+		{"in the fence, which then arrives", []step{fencePart, fence}, dead, dead},
+		{"after the fence", []step{fence}, dead, dead},
+		{"after renewing the fence", []step{fence, fence}, dead, dead},
+		{"in renewing the fence", []step{fence, fencePart}, dead, dead},
+		{"in COMMIT", []step{fence}, dead, dead},
+		{"in COMMIT, which was done", []step{fence, commit}, dead, dead},
+		{"in COMMIT, in renewing the fence", []step{fence, commit, fencePart}, dead, dead},
+		{"after COMMIT", []step{fence, commit}, dead, dead},
+		{"in publish, which has not arrived", []step{fence, commit}, dead, dead},
+		{"in publish", []step{fence, commit, publishPart}, published, dead},
+		{"in publish, of which a fence comes late", []step{fence, commit, publishPart, fencePart}, dead, dead},
+		{"in publish, which was run again", []step{fence, commit, publishPart, publish}, published, published},
+		{"in publish, which has arrived", []step{fence, commit, publish}, published, published},
+		{"in publish, which was run twice", []step{fence, commit, publish, publish}, published, published},
+		{"after publish", []step{fence, commit, publish}, published, published},
+		{"after publish, of which a fence comes late", []step{fence, commit, publish, fence}, dead, dead},
+		{"after ROLLBACK, before release", []step{fence}, dead, dead},
+		{"in release", []step{fence, releasePart}, untouched, dead},
+		{"after release", []step{fence, release}, untouched, untouched},
+		{"after release, run twice", []step{fence, release, release}, untouched, untouched},
+		{"after release, of which a fence comes late", []step{fence, release, fence}, dead, dead},
 	}
 	for _, test := range table {
 		for _, start := range []string{"missing", "stamped"} {
-			s.Run("died "+test.name+", record "+start, func(t *testing.T) {
-				s := &suite{T: t, Harness: s.Harness, max: s.max}
-				run := func() (tokens.ID, tokens.Stamp) {
-					id := row()
-					var stamp tokens.Stamp
-					if start == "stamped" {
-						stamp = s.usable(id)
-					}
-					for _, step := range test.steps {
-						step(s, id)
-					}
-					return id, stamp
+			for part := 1; part <= 2; part++ {
+				if part > 1 && test.reached == test.rest {
+					continue // however far it reached
 				}
+				s.Run(fmt.Sprintf("died %s, records %s, %d of 3 reached", test.name, start, part), func(t *testing.T) {
+					s := &suite{T: t, Harness: s.Harness, max: s.max}
+					died := func() *scene {
+						c := &scene{suite: s, ids: rows(3), old: make([]tokens.Stamp, 3)}
+						if start == "stamped" {
+							for i, state := range s.see(c.ids...) {
+								c.old[i] = state.Stamp
+							}
+						}
+						c.given = s.max
+						for _, step := range test.steps {
+							step(s, records{c.ids, c.ids[:part]})
+						}
+						return c
+					}
+					before := []sight{test.reached.before, test.rest.before, test.rest.before}
+					after := []sight{test.reached.after, test.rest.after, test.rest.after}
+					if part == 2 {
+						before[1], after[1] = before[0], after[0]
+					}
 
-				// Without a clock to move, the lease may be over before anybody can look: what
-				// readers see before that is looked at under a long one.
-				id, stamp := run()
-				if s.Advance == nil && test.before == fenced {
-					s.fences("w1", long, id)
-				}
-				s.sees(id, stamp, test.before)
-
-				id, stamp = run()
-				if test.before == fenced {
-					if got := s.lapse(id); got <= stamp {
-						s.Fatalf("stamp %d became %d after the lease", stamp, got)
+					// Without a clock to move, the lease may be over before anybody can look: what
+					// readers see before that is looked at under a long one.
+					c := died()
+					for i, id := range c.ids {
+						if s.Advance == nil && before[i] == fenced {
+							s.fences("w1", long, id)
+						}
 					}
-					s.usable(id)
-				} else {
-					s.sees(id, stamp, test.after)
-				}
-			})
+					c.sees(before)
+
+					c = died()
+					for i, id := range c.ids {
+						if before[i] == fenced {
+							s.lapse(id)
+						}
+					}
+					c.sees(after)
+				})
+			}
 		}
 	}
 
@@ -134,22 +169,31 @@ func (s *suite) crash() {
 	})
 }
 
-// sees compares what a reader sees with what it should.
-func (s *suite) sees(id tokens.ID, old tokens.Stamp, want sight) {
-	s.Helper()
-	before := s.max // the stamp of the publish, if there was one
-	switch {
-	case want == fenced:
-		if got := s.fenced(id); got < old || (old == 0 && got != 0) {
-			s.Fatalf("stamp %d became %d under a fence", old, got)
+// scene is what a writer has left: its records, the stamps they had before it came (0: missing), and
+// the largest stamp that had been given out then.
+type scene struct {
+	*suite
+	ids   []tokens.ID
+	old   []tokens.Stamp
+	given tokens.Stamp
+}
+
+// sees compares what a reader of all records sees with what it should.
+func (c *scene) sees(want []sight) {
+	c.Helper()
+	given := c.max
+	for i, state := range c.see(c.ids...) {
+		old, got := c.old[i], state.Stamp
+		if state.Fenced != (want[i] == fenced) {
+			c.Fatalf("record %d: %+v", i+1, state)
 		}
-	case want == same && old != 0:
-		s.is(id, old)
-	case want == same:
-		s.fresh(id)
-	default:
-		if got := s.usable(id); got <= old || got < before {
-			s.Fatalf("stamp %d became %d, and %d has been given out", old, got, before)
+		switch {
+		case want[i] == fenced && (got < old || old == 0 && got != 0):
+			c.Fatalf("record %d: stamp %d became %d under a fence", i+1, old, got)
+		case want[i] == same && (old != 0 && got != old || old == 0 && got <= given):
+			c.Fatalf("record %d: stamp %d became %d, and %d has been given out", i+1, old, got, given)
+		case want[i] == newer && got <= c.given:
+			c.Fatalf("record %d: stamp %d became %d, and %d had been given out before the writer came", i+1, old, got, c.given)
 		}
 	}
 }

@@ -90,6 +90,16 @@ func (f *fixture) must(err error) {
 	}
 }
 
+// conn takes a connection. It goes back when the test is over and its context has ended: before
+// that, closing it would wait for rows that a failed test has left open.
+func (f *fixture) conn() *sql.Conn {
+	f.Helper()
+	c, err := f.db.Conn(f.ctx)
+	f.must(err)
+	f.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
 type execer interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
@@ -201,6 +211,7 @@ func TestWrites(t *testing.T) {
 		{"rename", ``, `ALTER TABLE notes RENAME TO papers`, ids(tokens.Global)},
 		{"create index", ``, `CREATE INDEX i ON users (boss)`, nil},
 		{"view", ``, `CREATE VIEW log AS SELECT * FROM users`, ids(tokens.Table("log"))},
+		{"through a view", `CREATE VIEW log AS SELECT * FROM users; CREATE TRIGGER tr INSTEAD OF UPDATE ON log BEGIN UPDATE users SET name = new.name WHERE id = new.id; END`, `UPDATE log SET name = 'z' WHERE id = 1`, ids(user(1), tokens.Table("log"))},
 		{"temporary table", ``, `CREATE TEMP TABLE log (a INTEGER PRIMARY KEY)`, ids(tokens.Table("log"))},
 		{"full text", `CREATE VIRTUAL TABLE log USING fts5(body); INSERT INTO log VALUES ('one')`, `UPDATE log SET body = 'two'`, ids(tokens.Table("log"))},
 		{"full text by a trigger", `CREATE VIRTUAL TABLE log USING fts5(body); CREATE TRIGGER tr AFTER UPDATE ON notes BEGIN INSERT INTO log VALUES (new.body); END`, `UPDATE notes SET body = 'two' WHERE slug = 'x'`, ids(note("x"), tokens.Table("log"))},
@@ -264,18 +275,50 @@ func TestPreparedBeforeSchemaChange(t *testing.T) {
 	f.changes(func() { _, err = s.Exec(1, 2); f.must(err) }, ids(log(2)), log(1))
 	f.exec(`DROP TABLE log`)
 	f.exec(`CREATE VIRTUAL TABLE log USING fts5(a, b)`)
-	f.changes(func() { _, err = s.Exec(1, 2); f.must(err) }, ids(tokens.Table("log")))
+	for range 3 {
+		f.changes(func() { _, err = s.Exec(1, 2); f.must(err) }, ids(tokens.Table("log")))
+	}
+}
+
+// What SQLite says when it prepares a statement anew is remembered with it.
+func TestPreparedBeforeTrigger(t *testing.T) {
+	for _, how := range []string{"exec", "query", "transaction"} {
+		t.Run(how, func(t *testing.T) {
+			f := setUp(t)
+			conn := f.conn()
+			s, err := conn.PrepareContext(f.ctx, `UPDATE notes SET body = body || 'z' WHERE slug = 'x'`)
+			f.must(err)
+			defer s.Close()
+			f.execOn(conn, `CREATE VIRTUAL TABLE log USING fts5(body)`)
+			f.execOn(conn, `CREATE TRIGGER tr AFTER UPDATE ON notes BEGIN INSERT INTO log VALUES (new.body); END`)
+			for range 3 {
+				f.changes(func() {
+					switch how {
+					case "exec":
+						_, err := s.ExecContext(f.ctx)
+						f.must(err)
+					case "query":
+						rows, err := s.QueryContext(f.ctx)
+						f.must(err)
+						f.must(rows.Close())
+					case "transaction":
+						tx, err := conn.BeginTx(f.ctx, nil)
+						f.must(err)
+						_, err = tx.StmtContext(f.ctx, s).ExecContext(f.ctx)
+						f.must(err)
+						f.must(tx.Commit())
+					}
+				}, ids(note("x"), tokens.Table("log")))
+			}
+		})
+	}
 }
 
 // A schema change on one connection is known on the others.
 func TestSchemaChangeElsewhere(t *testing.T) {
 	f := setUp(t)
-	one, err := f.db.Conn(f.ctx)
-	f.must(err)
-	defer one.Close()
-	two, err := f.db.Conn(f.ctx)
-	f.must(err)
-	defer two.Close()
+	one := f.conn()
+	two := f.conn()
 	log := func(n int) tokens.ID { return tokens.Row("log", n) }
 	f.execOn(one, `CREATE TABLE log (a INTEGER PRIMARY KEY, b INT)`)
 	f.changes(func() { f.execOn(two, `INSERT INTO log VALUES (1, 2)`) }, ids(log(1)), log(2))
@@ -298,12 +341,8 @@ func TestSchemaChangeElsewhere(t *testing.T) {
 // they know is not trusted.
 func TestSchemaChangeInTheMoment(t *testing.T) {
 	f := setUp(t)
-	one, err := f.db.Conn(f.ctx)
-	f.must(err)
-	defer one.Close()
-	two, err := f.db.Conn(f.ctx)
-	f.must(err)
-	defer two.Close()
+	one := f.conn()
+	two := f.conn()
 	f.execOn(one, `CREATE TABLE log (a INTEGER PRIMARY KEY, b INT)`)
 	f.execOn(two, `INSERT INTO log VALUES (1, 1)`)
 	f.execOn(one, `BEGIN; DROP TABLE log; CREATE TABLE log (a INT, b INTEGER PRIMARY KEY)`)
@@ -343,11 +382,95 @@ func TestSchemaChangeOutside(t *testing.T) {
 	f.changes(func() { f.exec(`INSERT INTO log (a, b, c) VALUES (4, 2, 1)`) }, ids(log(4)), log(1))
 }
 
+// Another program's change shows in SQLite's schema cookie, also where the table looks alike.
+func TestSchemaChangeOutsideThatLooksAlike(t *testing.T) {
+	log := func(s string) tokens.ID { return tokens.Row("log", s) }
+	for _, c := range []struct {
+		name, before, after, run string
+		want                     []tokens.ID // once the schema has been read again
+	}{
+		{"columns change places", `CREATE TABLE log (a TEXT PRIMARY KEY, b)`, `CREATE TABLE log (b, a TEXT PRIMARY KEY)`,
+			`REPLACE INTO log (a, b) VALUES ('k', 'v')`, ids(log("k"))},
+		{"another key", `CREATE TABLE log (a TEXT PRIMARY KEY, b TEXT)`, `CREATE TABLE log (a TEXT, b TEXT PRIMARY KEY)`,
+			`REPLACE INTO log (a, b) VALUES ('k', 'v')`, ids(log("v"))},
+		{"virtual", `CREATE TABLE log (a TEXT PRIMARY KEY, b TEXT)`, `CREATE VIRTUAL TABLE log USING fts5(a, b)`,
+			`INSERT INTO log (a, b) VALUES ('k', 'v')`, ids(tokens.Table("log"))},
+		{"a virtual table behind it", `CREATE TABLE log (a TEXT PRIMARY KEY, b TEXT)`,
+			`CREATE VIRTUAL TABLE hidden USING fts5(a); CREATE TABLE log (a TEXT PRIMARY KEY, b TEXT); CREATE TRIGGER tr AFTER INSERT ON log BEGIN INSERT INTO hidden VALUES (new.a); END`,
+			`REPLACE INTO log (a, b) VALUES ('k', 'v')`, ids(log("k"), tokens.Table("hidden"))},
+	} {
+		for _, how := range []string{"exec", "prepared"} {
+			t.Run(c.name+"/"+how, func(t *testing.T) {
+				f := setUp(t)
+				conn := f.conn()
+				bare, err := sql.Open("sqlite", f.file)
+				f.must(err)
+				defer bare.Close()
+				f.execOn(conn, c.before)
+				run := func() { f.execOn(conn, c.run) }
+				if how == "prepared" {
+					s, err := conn.PrepareContext(f.ctx, c.run)
+					f.must(err)
+					defer s.Close()
+					run = func() { _, err := s.ExecContext(f.ctx); f.must(err) }
+				}
+				run()
+				f.execOn(bare, `DROP TABLE log;`+c.after)
+				first := c.want
+				if !slices.Contains(first, tokens.Table("log")) {
+					first = append(slices.Clone(first), tokens.Table("log"))
+				}
+				f.changes(run, first)
+				for range 2 {
+					f.changes(run, c.want, log("k"), log("v"))
+				}
+			})
+		}
+	}
+}
+
+// What is temporary on one connection is no matter of the others.
+func TestTemporaryTablesDisturbNobody(t *testing.T) {
+	f := setUp(t)
+	one, two := f.conn(), f.conn()
+	f.execOn(one, `SELECT 1`)
+	f.changes(func() {
+		f.execOn(two, `BEGIN`)
+		f.execOn(two, `UPDATE users SET name = 'z' WHERE id = 1`)
+		f.execOn(one, `BEGIN; CREATE TEMP TABLE scratch (a INTEGER PRIMARY KEY)`)
+		f.execOn(one, `INSERT INTO scratch VALUES (1)`)
+		f.execOn(one, `ROLLBACK`)
+		f.execOn(two, `UPDATE users SET name = 'y' WHERE id = 2`)
+		f.execOn(two, `COMMIT`)
+	}, ids(user(1), user(2)))
+}
+
+// A schema change counts as such also behind what the same text has rolled back.
+func TestSchemaChangeAfterRollback(t *testing.T) {
+	for _, how := range []string{"exec", "prepared"} {
+		t.Run(how, func(t *testing.T) {
+			f := setUp(t)
+			one, two := f.conn(), f.conn()
+			f.execOn(one, `CREATE TABLE log (x, a INTEGER PRIMARY KEY, b INT)`)
+			f.execOn(two, `INSERT INTO log (a, b) VALUES (1, 1)`)
+			text := `BEGIN; UPDATE users SET name = 'z' WHERE id = 1; ROLLBACK; ALTER TABLE log DROP COLUMN x`
+			if how == "exec" {
+				f.execOn(one, text)
+			} else {
+				s, err := one.PrepareContext(f.ctx, text)
+				f.must(err)
+				_, err = s.ExecContext(f.ctx)
+				f.must(errors.Join(err, s.Close()))
+			}
+			log := func(n int) tokens.ID { return tokens.Row("log", n) }
+			f.changes(func() { f.execOn(two, `INSERT INTO log (a, b) VALUES (2, 2)`) }, ids(log(2)), log(1))
+		})
+	}
+}
+
 func TestAttached(t *testing.T) {
 	f := setUp(t)
-	conn, err := f.db.Conn(f.ctx)
-	f.must(err)
-	defer conn.Close()
+	conn := f.conn()
 	f.execOn(conn, `ATTACH ? AS "Side"`, filepath.Join(t.TempDir(), "side.db"))
 	f.execOn(conn, `CREATE TABLE side.users (name TEXT, id INTEGER PRIMARY KEY)`)
 	side := func(n int) tokens.ID { return tokens.Row("side.users", n) }
@@ -398,12 +521,8 @@ func TestEncodingAndPageSize(t *testing.T) {
 func TestMemoryDatabases(t *testing.T) {
 	f := setUpFile(t, ":memory:")
 	log := func(n int) tokens.ID { return tokens.Row("log", n) }
-	one, err := f.db.Conn(f.ctx)
-	f.must(err)
-	defer one.Close()
-	two, err := f.db.Conn(f.ctx)
-	f.must(err)
-	defer two.Close()
+	one := f.conn()
+	two := f.conn()
 	f.execOn(one, `CREATE TABLE log (a INTEGER PRIMARY KEY, b INT)`)
 	f.execOn(two, `CREATE TABLE log (a INT, b INTEGER PRIMARY KEY)`)
 	for range 2 {
@@ -436,9 +555,7 @@ func TestSavepoints(t *testing.T) {
 		for _, how := range []string{"exec", "prepared", "query"} {
 			t.Run(c.name+"/"+how, func(t *testing.T) {
 				f := setUp(t)
-				conn, err := f.db.Conn(f.ctx)
-				f.must(err)
-				defer conn.Close()
+				conn := f.conn()
 				f.changes(func() {
 					for _, text := range c.texts {
 						switch how {
@@ -490,9 +607,7 @@ func TestFailureAfterCommit(t *testing.T) {
 func TestFencedBeforeCommitIsSent(t *testing.T) {
 	for _, texts := range [][]string{{"BEGIN", "COMMIT"}, {"SAVEPOINT a", "RELEASE a"}} {
 		f := setUp(t)
-		conn, err := f.db.Conn(f.ctx)
-		f.must(err)
-		defer conn.Close()
+		conn := f.conn()
 		f.execOn(conn, texts[0])
 		f.execOn(conn, `UPDATE users SET name = 'z' WHERE id = 1`)
 		if ops := f.backend.Ops(); len(ops) != 0 {
@@ -575,9 +690,7 @@ func TestReturning(t *testing.T) {
 	insert := `INSERT INTO users (id) VALUES (10), (11), (12) RETURNING id`
 	want := ids(user(10), user(11), user(12))
 	f := setUp(t)
-	conn, err := f.db.Conn(f.ctx)
-	f.must(err)
-	defer conn.Close()
+	conn := f.conn()
 
 	f.changes(func() {
 		rows, err := conn.QueryContext(f.ctx, insert)
@@ -670,9 +783,7 @@ func TestRaw(t *testing.T) {
 	}, ids(user(3)))
 
 	// Hooks that were replaced are put back.
-	conn, err = f.db.Conn(f.ctx)
-	f.must(err)
-	defer conn.Close()
+	conn = f.conn()
 	f.must(conn.Raw(func(c any) error {
 		bare := c.(*txscope.Conn).Bare()
 		bare.(sqlite.HookRegisterer).RegisterPreUpdateHook(nil)
@@ -680,6 +791,80 @@ func TestRaw(t *testing.T) {
 		return bare.(sqlite.AuthorizerRegisterer).RegisterAuthorizer(nil)
 	}))
 	f.changes(func() { f.execOn(conn, `UPDATE users SET name = 't' WHERE id = 1`) }, ids(user(1)))
+}
+
+// The user may close the bare connection, and what the wrapper does then must not reach SQLite.
+func TestBareConnectionIsClosed(t *testing.T) {
+	bare := func(c any) driver.Conn { return c.(*txscope.Conn).Bare() }
+	for name, use := range map[string]func(f *fixture, conn *sql.Conn) error{
+		"closed": func(f *fixture, conn *sql.Conn) error {
+			return conn.Raw(func(c any) error { return bare(c).Close() })
+		},
+		"closed, and said so": func(f *fixture, conn *sql.Conn) error {
+			err := conn.Raw(func(c any) error { return errors.Join(bare(c).Close(), driver.ErrBadConn) })
+			if !errors.Is(err, driver.ErrBadConn) {
+				return fmt.Errorf("got %w", err)
+			}
+			return nil
+		},
+		"closed twice": func(f *fixture, conn *sql.Conn) error {
+			return conn.Raw(func(c any) error { return errors.Join(c.(driver.Conn).Close(), c.(driver.Conn).Close()) })
+		},
+		"closed after a write": func(f *fixture, conn *sql.Conn) error {
+			return conn.Raw(func(c any) error {
+				_, err := bare(c).(driver.ExecerContext).ExecContext(f.ctx, `UPDATE users SET name = name || 'z' WHERE id = 1`, nil)
+				return errors.Join(err, bare(c).Close())
+			})
+		},
+		"closed in a transaction": func(f *fixture, conn *sql.Conn) error {
+			f.execOn(conn, `BEGIN`)
+			f.execOn(conn, `UPDATE users SET name = name || 'z' WHERE id = 1`)
+			return conn.Raw(func(c any) error { return bare(c).Close() })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := setUp(t)
+			conn, err := f.db.Conn(f.ctx)
+			f.must(err)
+			before := f.stamps(user(1))
+			f.must(use(f, conn))
+			if err := conn.Close(); err != nil && !errors.Is(err, sql.ErrConnDone) {
+				t.Error(err)
+			}
+			var is string
+			f.must(f.db.Get(&is, `SELECT name FROM users WHERE id = 1`))
+			if after := f.stamps(user(1)); (is != "a") != (after[0] != before[0]) {
+				t.Errorf("row a -> %s, key %v -> %v", is, before, after)
+			}
+		})
+	}
+}
+
+func TestWrappedConnectionIsRefused(t *testing.T) {
+	store := tokens.NewMemory()
+	defer store.Close()
+	c, err := txscope.Wrap(telemetry{connector{new(sqlite.Driver), ":memory:"}}, store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := sql.OpenDB(c)
+	defer db.Close()
+	err = db.Ping()
+	for _, want := range []string{"sqlite_test.observed", "around the connector that txscope.Wrap returns"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+// telemetry wraps connections where it must not.
+type telemetry struct{ connector }
+
+type observed struct{ driver.Conn }
+
+func (t telemetry) Connect(ctx context.Context) (driver.Conn, error) {
+	c, err := t.connector.Connect(ctx)
+	return &observed{c}, err
 }
 
 func TestOccupiedConnectionIsRefused(t *testing.T) {
@@ -795,9 +980,7 @@ func TestStrict(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := setUp(t, txscope.Strict())
-			conn, err := f.db.Conn(f.ctx)
-			f.must(err)
-			defer conn.Close()
+			conn := f.conn()
 			f.backend.SetDown(true)
 			if err := run(f, conn); !errors.Is(err, txscope.ErrFence) {
 				t.Fatalf("got %v", err)
@@ -832,12 +1015,8 @@ func TestStrictErrorIsSQLites(t *testing.T) {
 // released before it has ended.
 func TestBusyCommit(t *testing.T) {
 	f := setUpFile(t, filepath.Join(t.TempDir(), "test.db")+"?_journal_mode=DELETE&_busy_timeout=1")
-	writer, err := f.db.Conn(f.ctx)
-	f.must(err)
-	defer writer.Close()
-	reader, err := f.db.Conn(f.ctx)
-	f.must(err)
-	defer reader.Close()
+	writer := f.conn()
+	reader := f.conn()
 
 	f.execOn(writer, `BEGIN`)
 	f.execOn(writer, `UPDATE users SET name = 'z' WHERE id = 1`)
@@ -890,17 +1069,71 @@ func TestBusyCommit(t *testing.T) {
 	f.changes(func() { f.execOn(writer, `UPDATE users SET name = 'x' WHERE id = 1`) }, ids(user(1)))
 }
 
-// The request may be gone when COMMIT returns.
+// The request may be gone when COMMIT has returned: what it has committed is published all the same.
 func TestCancelAfterCommitPublishes(t *testing.T) {
+	update := `UPDATE users SET name = name || 'z' WHERE id = 1`
+	for name, run := range map[string]func(f *fixture, ctx context.Context) error{
+		"transaction": func(f *fixture, ctx context.Context) error {
+			tx, err := f.db.BeginTx(ctx, nil)
+			f.must(err)
+			f.execOn(tx, update)
+			return tx.Commit()
+		},
+		"text": func(f *fixture, ctx context.Context) error {
+			conn := f.conn()
+			f.execOn(conn, `BEGIN`)
+			f.execOn(conn, update)
+			_, err := conn.ExecContext(ctx, `COMMIT`)
+			return err
+		},
+		"autocommit": func(f *fixture, ctx context.Context) error {
+			_, err := f.db.ExecContext(ctx, update)
+			return err
+		},
+		"returning": func(f *fixture, ctx context.Context) error {
+			rows, err := f.db.QueryContext(ctx, update+` RETURNING id`)
+			f.must(err)
+			return rows.Close()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := setUp(t)
+			ctx, cancel := context.WithCancel(f.ctx)
+			defer cancel()
+			before := f.stamps(user(1))
+			f.backend.OnCall(func(c txscopetest.Call) {
+				if c.Op == "publish" {
+					cancel()
+				}
+			})
+			f.must(run(f, ctx))
+			if ctx.Err() == nil {
+				t.Error("nothing was published")
+			}
+			var is string
+			f.must(f.db.Get(&is, `SELECT name FROM users WHERE id = 1`))
+			if is != "az" {
+				t.Errorf("the row is %s", is)
+			}
+			if after := f.stamps(user(1)); before[0] == after[0] {
+				t.Error("the key has not changed")
+			}
+		})
+	}
+}
+
+// A context that ends between the fence and COMMIT, which SQLite may notice or not, leaves the key as
+// it leaves the row.
+func TestCancelBeforeCommit(t *testing.T) {
 	f := setUp(t)
-	for name, run := range map[string]func(ctx context.Context, cancel func()){
-		"transaction": func(ctx context.Context, cancel func()) {
+	for name, run := range map[string]func(ctx context.Context){
+		"transaction": func(ctx context.Context) {
 			tx, err := f.db.BeginTx(ctx, nil)
 			f.must(err)
 			f.execOn(tx, `UPDATE users SET name = name || 'z' WHERE id = 1`)
 			_ = tx.Commit()
 		},
-		"autocommit": func(ctx context.Context, cancel func()) {
+		"autocommit": func(ctx context.Context) {
 			_, _ = f.db.ExecContext(ctx, `UPDATE users SET name = name || 'z' WHERE id = 1`)
 		},
 	} {
@@ -909,21 +1142,45 @@ func TestCancelAfterCommitPublishes(t *testing.T) {
 			defer cancel()
 			f.backend.OnCall(func(c txscopetest.Call) {
 				if c.Op == "fence" {
-					cancel() // the last moment before COMMIT; SQLite may or may not notice
+					cancel()
 				}
 			})
 			var was, is string
 			f.must(f.db.Get(&was, `SELECT name FROM users WHERE id = 1`))
 			before := f.stamps(user(1))
-			run(ctx, cancel)
+			run(ctx)
+			f.backend.OnCall(nil)
 			after := f.stamps(user(1))
 			f.must(f.db.Get(&is, `SELECT name FROM users WHERE id = 1`))
 			if (was != is) != (before[0] != after[0]) {
 				t.Errorf("row %s -> %s, key %v -> %v", was, is, before, after)
 			}
 		})
-		f.backend.OnCall(nil)
 	}
+}
+
+// A COMMIT that a deferred constraint forbids has changed nothing.
+func TestDeferredConstraint(t *testing.T) {
+	f := setUp(t)
+	f.exec(`CREATE TABLE jobs (id INTEGER PRIMARY KEY, user_id INT REFERENCES users(id) DEFERRABLE INITIALLY DEFERRED)`)
+	conn := f.conn()
+	job := tokens.Row("jobs", 1)
+	f.changes(func() {
+		tx, err := conn.BeginTx(f.ctx, nil)
+		f.must(err)
+		f.execOn(tx, `INSERT INTO jobs VALUES (1, 99)`)
+		if err := tx.Commit(); err == nil {
+			t.Error("no error")
+		}
+	}, nil, job)
+	f.changes(func() {
+		f.execOn(conn, `BEGIN`)
+		f.execOn(conn, `INSERT INTO jobs VALUES (1, 99)`)
+		if _, err := conn.ExecContext(f.ctx, `COMMIT`); err == nil {
+			t.Error("no error")
+		}
+		f.execOn(conn, `ROLLBACK`)
+	}, nil, job)
 }
 
 // Contexts that end at any time leave neither a race nor a stale key.
@@ -982,9 +1239,7 @@ func TestWatermark(t *testing.T) {
 	began := f.store.Seen()
 	tx, err := f.db.BeginTx(f.ctx, nil) // without the scope
 	f.must(err)
-	conn, err := f.db.Conn(f.ctx)
-	f.must(err)
-	defer conn.Close()
+	conn := f.conn()
 	f.execOn(conn, `BEGIN`)
 	f.exec(`UPDATE users SET name = 'z' WHERE id = 1`)
 	_, late := txscope.OpenScope(f.ctx, f.store)
@@ -1008,6 +1263,145 @@ func TestWatermark(t *testing.T) {
 	_ = ctx
 	f.must(tx.Rollback())
 	f.execOn(conn, `ROLLBACK`)
+}
+
+// Rows that are left open keep later statements on the connection from seeing what is new, with or
+// without a transaction.
+func TestOpenRowsHoldTheSnapshot(t *testing.T) {
+	read := `SELECT name FROM users WHERE id = 1`
+	for name, by := range map[string]func(f *fixture, ctx context.Context, conn *sql.Conn) string{
+		"statement": func(f *fixture, ctx context.Context, conn *sql.Conn) (name string) {
+			f.must(conn.QueryRowContext(ctx, read).Scan(&name))
+			return name
+		},
+		"prepared": func(f *fixture, ctx context.Context, conn *sql.Conn) (name string) {
+			s, err := conn.PrepareContext(f.ctx, read)
+			f.must(err)
+			defer s.Close()
+			f.must(s.QueryRowContext(ctx).Scan(&name))
+			return name
+		},
+		"transaction": func(f *fixture, ctx context.Context, conn *sql.Conn) (name string) {
+			tx, err := conn.BeginTx(ctx, nil)
+			f.must(err)
+			f.must(tx.QueryRowContext(ctx, read).Scan(&name))
+			f.must(tx.Commit())
+			return name
+		},
+		"transaction without the scope": func(f *fixture, ctx context.Context, conn *sql.Conn) (name string) {
+			tx, err := conn.BeginTx(f.ctx, nil)
+			f.must(err)
+			f.must(tx.QueryRowContext(ctx, read).Scan(&name))
+			f.must(tx.Rollback())
+			return name
+		},
+		"savepoint": func(f *fixture, ctx context.Context, conn *sql.Conn) (name string) {
+			f.execOn(conn, `SAVEPOINT a`)
+			f.must(conn.QueryRowContext(ctx, read).Scan(&name))
+			f.execOn(conn, `RELEASE a`)
+			return name
+		},
+		"begun in a text": func(f *fixture, ctx context.Context, conn *sql.Conn) (name string) {
+			f.execOn(conn, `SELECT 1; BEGIN`)
+			f.must(conn.QueryRowContext(ctx, read).Scan(&name))
+			f.execOn(conn, `COMMIT`)
+			return name
+		},
+		"after a transaction": func(f *fixture, ctx context.Context, conn *sql.Conn) (name string) {
+			f.execOn(conn, `BEGIN`)
+			f.execOn(conn, `SELECT 1`)
+			f.execOn(conn, `COMMIT`)
+			f.must(conn.QueryRowContext(ctx, read).Scan(&name))
+			return name
+		},
+		"begun through the bare connection": func(f *fixture, ctx context.Context, conn *sql.Conn) (name string) {
+			f.must(conn.Raw(func(c any) error {
+				_, err := c.(*txscope.Conn).Bare().(driver.ExecerContext).ExecContext(f.ctx, `BEGIN`, nil)
+				return err
+			}))
+			f.must(conn.QueryRowContext(ctx, read).Scan(&name))
+			f.execOn(conn, `COMMIT`)
+			return name
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := setUp(t)
+			conn := f.conn()
+			f.stamps(user(1)) // there is a record to be published
+			rows, err := conn.QueryContext(f.ctx, `SELECT id FROM users`)
+			f.must(err)
+			if !rows.Next() {
+				t.Fatal("no row")
+			}
+			f.exec(`UPDATE users SET name = 'z' WHERE id = 1`)
+			published := f.stamps(user(1))[0]
+			ctx, scope := txscope.OpenScope(f.ctx, f.store)
+			if scope.Watermark() < published {
+				t.Fatal("the test is wrong: the scope is older than the change")
+			}
+			if got := by(f, ctx, conn); got != "a" {
+				t.Fatalf("the test is wrong: it reads %q", got)
+			}
+			if scope.Watermark() >= published {
+				t.Error("what was read before the change can be stored as if it were read after it")
+			}
+			f.must(rows.Close())
+
+			ctx, scope = txscope.OpenScope(f.ctx, f.store)
+			if got := by(f, ctx, conn); got != "z" {
+				t.Fatalf("the test is wrong: it reads %q", got)
+			}
+			if scope.Watermark() < published {
+				t.Error("the rows are closed, and the watermark is lowered all the same")
+			}
+		})
+	}
+}
+
+// Rows that a transaction leaves open hold its snapshot when it is over.
+func TestRowsOutliveTheTransaction(t *testing.T) {
+	f := setUp(t)
+	conn := f.conn()
+	f.stamps(user(1))
+	f.execOn(conn, `BEGIN`)
+	rows, err := conn.QueryContext(f.ctx, `SELECT id FROM users`)
+	f.must(err)
+	if !rows.Next() {
+		t.Fatal("no row")
+	}
+	f.execOn(conn, `COMMIT`)
+	f.exec(`UPDATE users SET name = 'z' WHERE id = 1`)
+	published := f.stamps(user(1))[0]
+	ctx, scope := txscope.OpenScope(f.ctx, f.store)
+	var name string
+	f.must(conn.QueryRowContext(ctx, `SELECT name FROM users WHERE id = 1`).Scan(&name))
+	if name != "a" || scope.Watermark() >= published {
+		t.Errorf("read %q, watermark %v, published %v", name, scope.Watermark(), published)
+	}
+	f.must(rows.Close())
+}
+
+// A transaction is over when its outermost savepoint is released, also if the text that set it was
+// not followed.
+func TestReleaseEndsWhatOnlyRead(t *testing.T) {
+	for _, texts := range [][]string{
+		{`SAVEPOINT a; SELECT 1`, `RELEASE a`},
+		{`SAVEPOINT "ä"; SELECT 1`, `RELEASE "ä"`},
+		{`BEGIN; SELECT 1`, `SELECT 1; COMMIT`},
+	} {
+		f := setUp(t)
+		conn := f.conn()
+		ctx, _ := txscope.OpenScope(f.ctx, f.store)
+		for _, text := range texts {
+			_, err := conn.ExecContext(ctx, text)
+			f.must(err)
+		}
+		called := false
+		txscope.OnCommit(ctx, func(context.Context) { called = true })
+		if !called {
+			t.Errorf("%q: OnCommit waits for a transaction that is over", texts)
+		}
+	}
 }
 
 func TestOnCommitAndChanged(t *testing.T) {

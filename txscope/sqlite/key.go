@@ -16,12 +16,12 @@ import (
 type valueOf func(tls *libc.TLS, db uintptr, column int32, value uintptr) int32
 
 // addKey adds the row with the old or the new key, or sweeps its table.
-func (s *session) addKey(t *table, of valueOf) {
+func (s *session) addKey(db uintptr, t *table, of valueOf) {
 	var buf [4]any
 	key := buf[:0]
 	var also string // another spelling, of a key with one column
 	for _, column := range t.key {
-		v, ok := s.value(column, of)
+		v, ok := s.value(db, column, of)
 		if !ok {
 			s.rec.Add(t.all)
 			return
@@ -42,11 +42,11 @@ func (s *session) addKey(t *table, of valueOf) {
 
 // value reads one column of the row that is about to change. It is false for a value without exact
 // text. The driver's own accessors read all columns before it too, and end text at a NUL.
-func (s *session) value(column keyColumn, of valueOf) (v any, ok bool) {
+func (s *session) value(db uintptr, column keyColumn, of valueOf) (v any, ok bool) {
 	const size = int(unsafe.Sizeof(uintptr(0)))
 	p := s.tls.Alloc(size)
 	defer s.tls.Free(size)
-	if of(s.tls, s.handle, int32(column.index), p) != sqlite3.SQLITE_OK {
+	if of(s.tls, db, int32(column.index), p) != sqlite3.SQLITE_OK {
 		return nil, false
 	}
 	value := **(**uintptr)(unsafe.Pointer(&p))

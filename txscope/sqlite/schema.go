@@ -14,6 +14,7 @@ import (
 // schema is what is known of the tables of one database file. It is not changed once made.
 type schema struct {
 	generation int64             // of database.generation, when it was read
+	cookie     int32             // SQLite's own, which every change of the schema changes
 	tables     map[string]*table // by name, as SQLite spells it
 }
 
@@ -79,7 +80,7 @@ type attached struct {
 }
 
 func readAttached(ctx context.Context, conn driver.QueryerContext) (list []attached, err error) {
-	err = query(ctx, conn, `SELECT name, file FROM pragma_database_list`, nil, func(row []driver.Value) error {
+	err = query(ctx, conn, `SELECT name, file FROM pragma_database_list`, nil, func() {}, func(row []driver.Value) error {
 		name, _ := row[0].(string)
 		file, _ := row[1].(string)
 		list = append(list, attached{name, file})
@@ -88,15 +89,16 @@ func readAttached(ctx context.Context, conn driver.QueryerContext) (list []attac
 	return list, err
 }
 
-// readSchema reads the tables of the database. It runs no module of a virtual table.
-func readSchema(ctx context.Context, conn driver.QueryerContext, database string) (map[string]*table, error) {
+// readSchema reads the tables of the database. It runs no module of a virtual table. begun is called
+// when the snapshot is taken.
+func readSchema(ctx context.Context, conn driver.QueryerContext, database string, begun func()) (map[string]*table, error) {
 	tables := make(map[string]*table)
 	text := `SELECT m.name, m.type, m.rootpage, c.cid, c.type, c.pk,
 	c.pk = 1 AND EXISTS (SELECT 1 FROM pragma_index_list(m.name, ?1) WHERE origin = 'pk')
 FROM "` + strings.ReplaceAll(database, `"`, `""`) + `".sqlite_master AS m
 LEFT JOIN pragma_table_xinfo(CASE WHEN m.type = 'table' AND m.rootpage > 0 THEN m.name END, ?1) AS c
 WHERE m.type IN ('table', 'view')`
-	err := query(ctx, conn, text, []driver.NamedValue{{Ordinal: 1, Value: database}}, func(row []driver.Value) error {
+	err := query(ctx, conn, text, []driver.NamedValue{{Ordinal: 1, Value: database}}, begun, func(row []driver.Value) error {
 		name, ok := row[0].(string)
 		if !ok {
 			return errors.New("a table has no name")
@@ -146,13 +148,14 @@ WHERE m.type IN ('table', 'view')`
 	return tables, nil
 }
 
-// query calls each for every row.
-func query(ctx context.Context, conn driver.QueryerContext, text string, args []driver.NamedValue, each func([]driver.Value) error) (err error) {
+// query calls begun when the first row is there, or that there is none, and each for every row.
+func query(ctx context.Context, conn driver.QueryerContext, text string, args []driver.NamedValue, begun func(), each func([]driver.Value) error) (err error) {
 	rows, err := conn.QueryContext(ctx, text, args)
 	if err != nil {
 		return fmt.Errorf("the schema cannot be read: %w", err)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
+	begun()
 	dest := make([]driver.Value, len(rows.Columns()))
 	for {
 		switch err := rows.Next(dest); {

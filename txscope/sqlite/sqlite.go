@@ -21,10 +21,19 @@
 // counts in its plain spelling too, as a model with such a field has it, and so does a UUID in 16
 // bytes.
 //
+// A write to a view, which INSTEAD OF triggers carry out, sweeps the view too. But a write to a table
+// changes no key of the views over it, so keys of what is read from a view must name the tables that
+// it reads.
+//
 // Transactions are followed however they are begun and ended: by the API, by text, by savepoints, by
 // SQLite itself after an error. What is done through Conn.Bare is seen as well. Only what replaces a
 // whole database at once (Deserialize, and Restore of a backup) is not: follow it with
 // tokens.Bump(ctx, store, tokens.Global).
+//
+// Rows that are left open hold a snapshot of the database. What is read meanwhile on the same
+// connection is as old as they are, and is stored for others only if nothing has changed it since.
+//
+// A schema that another process changes is noticed as SQLite notices it, by the schema cookie.
 //
 // The authorizer and the commit, rollback and pre-update hooks of a connection belong to the capture.
 // A connection that has its own when it is opened, set by a connection hook, is refused.
@@ -34,7 +43,9 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -76,10 +87,10 @@ type database struct {
 	files map[string]*schema
 }
 
-func (db *database) cached(file string, generation int64) *schema {
+func (db *database) cached(file string, generation int64, cookie int32) *schema {
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	if s := db.files[file]; s != nil && s.generation == generation {
+	if s := db.files[file]; s != nil && s.generation == generation && s.cookie == cookie {
 		return s
 	}
 	return nil
@@ -93,14 +104,12 @@ func (db *database) cache(file string, s *schema) {
 
 // Session is part of txscope.Database.
 func (db *database) Session(conn driver.Conn, rec txscope.Recorder) (txscope.Session, error) {
-	s := &session{db: db, rec: rec, surprises: make(map[string]int)}
-	var ok bool
-	if s.conn, ok = conn.(driver.QueryerContext); !ok {
-		return nil, errDriver
+	s := &session{db: db, rec: rec}
+	var err error
+	if s.tls, s.field, err = handleOf(conn); err != nil {
+		return nil, err
 	}
-	if s.tls, s.handle = handleOf(conn); s.tls == nil {
-		return nil, errDriver
-	}
+	s.conn = conn.(driver.QueryerContext)
 	if s.occupied() {
 		return nil, errors.New("alkey: the SQLite connection has an authorizer or hooks of its own, and the capture needs them: do not set them in a connection hook")
 	}
@@ -114,21 +123,24 @@ func (db *database) Session(conn driver.Conn, rec txscope.Recorder) (txscope.Ses
 	return s, nil
 }
 
-var errDriver = errors.New("alkey: this version of modernc.org/sqlite is not known to the capture: use the one that alkey's go.mod names")
-
-// handleOf reaches for the SQLite handle of a connection, which the driver keeps to itself. Whether
-// a transaction is open, and the bytes of a text with a NUL in it, can be learned by no other means;
-// and the driver's own way to the authorizer makes four strings of every column that a query reads.
-func handleOf(conn driver.Conn) (*libc.TLS, uintptr) {
+// handleOf reaches for the SQLite handle of a connection, which the driver keeps to itself, where it
+// keeps it: it is 0 once the connection is closed. Whether a transaction is open, and the bytes of a
+// text with a NUL in it, can be learned by no other means; and the driver's own way to the authorizer
+// makes four strings of every column that a query reads.
+func handleOf(conn driver.Conn) (*libc.TLS, *uintptr, error) {
 	v := reflect.ValueOf(conn)
-	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
-		return nil, 0
+	if v.Kind() != reflect.Pointer || v.Elem().Type().PkgPath() != reflect.TypeFor[sqlite.Driver]().PkgPath() {
+		return nil, nil, fmt.Errorf("alkey: a connection of type %T hides that of modernc.org/sqlite: what wraps connections, for telemetry say, goes around the connector that txscope.Wrap returns, not into the one that Wrap is given", conn)
+	}
+	unknown := fmt.Errorf("alkey: this version of modernc.org/sqlite, with connections of type %T, is not known to the capture: use the one that alkey's go.mod names", conn)
+	if _, ok := conn.(driver.QueryerContext); !ok || v.Elem().Kind() != reflect.Struct {
+		return nil, nil, unknown
 	}
 	db, tls := v.Elem().FieldByName("db"), v.Elem().FieldByName("tls")
-	if !db.IsValid() || db.Kind() != reflect.Uintptr || !tls.IsValid() || tls.Type() != reflect.TypeFor[*libc.TLS]() {
-		return nil, 0
+	if !db.IsValid() || db.Kind() != reflect.Uintptr || db.Uint() == 0 || !tls.IsValid() || tls.Type() != reflect.TypeFor[*libc.TLS]() {
+		return nil, nil, unknown
 	}
-	return (*libc.TLS)(tls.UnsafePointer()), uintptr(db.Uint())
+	return (*libc.TLS)(tls.UnsafePointer()), (*uintptr)(db.Addr().UnsafePointer()), nil
 }
 
 // session watches one connection.
@@ -137,19 +149,21 @@ type session struct {
 	rec       txscope.Recorder
 	conn      driver.QueryerContext
 	tls       *libc.TLS
-	handle    uintptr // *sqlite3
+	field     *uintptr // where the driver keeps the handle
+	closed    bool
 	callbacks callbacks
 
 	schemas   map[string]*schema // by the name of the database on this connection
 	read      int64              // the generation of schemas; 0 if they must be read
 	failed    int64              // the generation at which they could not be read
 	staleTemp bool
-	surprises map[string]int // how often a table was not as it is known
-	altering  bool           // the transaction has changed a schema
+	altering  bool // the transaction has changed a schema
 
 	preparing  *memo // of the statement that is being prepared, and does not run
+	running    *memo // of the prepared statement that runs
 	followed   bool  // the wrapper knows what the statement does to savepoints
 	committing bool  // SQLite has begun to commit, and not rolled back since
+	doubtful   bool  // it has rolled back what it had begun to commit
 
 	// The table that the statement wrote last, and how many of its rows.
 	last                   *table
@@ -170,21 +184,63 @@ type callbacks struct {
 // memory, see https://go.dev/s/go11func.
 func address[F any](f *F) uintptr { return *(*uintptr)(unsafe.Pointer(f)) }
 
+// handle is the *sqlite3 of the connection. It is 0 if that is closed, which the user can do by way
+// of the bare connection: SQLite must not be called then.
+func (s *session) handle() uintptr {
+	if s.closed {
+		return 0
+	}
+	return *s.field
+}
+
+// sqlite3At views SQLite's own state of a connection.
+func sqlite3At(handle uintptr) *sqlite3.Tsqlite3 {
+	return *(**sqlite3.Tsqlite3)(unsafe.Pointer(&handle))
+}
+
 func (s *session) register() bool {
-	sqlite3.Xsqlite3_preupdate_hook(s.tls, s.handle, address(&s.callbacks.preUpdate), 0)
-	sqlite3.Xsqlite3_commit_hook(s.tls, s.handle, address(&s.callbacks.commit), 0)
-	sqlite3.Xsqlite3_rollback_hook(s.tls, s.handle, address(&s.callbacks.rollback), 0)
-	return sqlite3.Xsqlite3_set_authorizer(s.tls, s.handle, address(&s.callbacks.authorize), 0) == sqlite3.SQLITE_OK
+	db := s.handle()
+	if db == 0 {
+		return false
+	}
+	sqlite3.Xsqlite3_preupdate_hook(s.tls, db, address(&s.callbacks.preUpdate), 0)
+	sqlite3.Xsqlite3_commit_hook(s.tls, db, address(&s.callbacks.commit), 0)
+	sqlite3.Xsqlite3_rollback_hook(s.tls, db, address(&s.callbacks.rollback), 0)
+	return sqlite3.Xsqlite3_set_authorizer(s.tls, db, address(&s.callbacks.authorize), 0) == sqlite3.SQLITE_OK
 }
 
 // occupied reports whether somebody watches the connection already.
 func (s *session) occupied() bool {
-	db := *(**sqlite3.Tsqlite3)(unsafe.Pointer(&s.handle))
+	db := sqlite3At(s.handle())
 	return db.FxAuth != 0 || db.FxCommitCallback != 0 || db.FxRollbackCallback != 0 || db.FxPreUpdateCallback != 0
 }
 
+// Reading is part of txscope.SnapshotSession.
+func (s *session) Reading() bool {
+	db := s.handle()
+	return db != 0 && sqlite3At(db).FnVdbeActive > 0
+}
+
+// cookie is the schema cookie of a database of the connection, as SQLite knows it: at the start of
+// a statement it compares it with that in the file. It is false if there is no such database.
+func (s *session) cookie(database string) (int32, bool) {
+	handle := s.handle()
+	if handle == 0 {
+		return 0, false
+	}
+	db := sqlite3At(handle)
+	all := unsafe.Slice(*(**sqlite3.TDb)(unsafe.Pointer(&db.FaDb)), int(db.FnDb))
+	for i := range all {
+		// The first is main, whatever it is called.
+		if (i == 0 && database == "main" || is(all[i].FzDbSName, database)) && all[i].FpSchema != 0 {
+			return (*(**sqlite3.TSchema)(unsafe.Pointer(&all[i].FpSchema))).Fschema_cookie, true
+		}
+	}
+	return 0, false
+}
+
 // memo is what a prepared statement is remembered by: what it does that no hook reports when it
-// runs.
+// runs. SQLite prepares it anew when the schema has changed: what it says then is added.
 type memo struct {
 	writes    []target // tables of which the hook may not tell
 	sweeps    []tokens.ID
@@ -195,10 +251,6 @@ type memo struct {
 
 type target struct{ database, table string }
 
-func (m *memo) empty() bool {
-	return len(m.writes) == 0 && len(m.sweeps) == 0 && !m.alters && !m.altersOwn && !m.attaches
-}
-
 // Control is part of txscope.Session.
 func (s *session) Control(query string) txscope.Control { return control(query) }
 
@@ -208,18 +260,15 @@ func (s *session) Prepare(_ string, prepare func() error) (any, error) {
 	s.preparing = m
 	err := prepare()
 	s.preparing = nil
-	if err != nil || m.empty() {
-		return nil, err
-	}
-	return m, nil
+	return m, err
 }
 
 // Idle is part of txscope.Session. The schema is read between transactions only: reading takes a
 // snapshot, which would make a transaction's first write fail where it waits for a lock otherwise.
 func (s *session) Idle(ctx context.Context) {
-	s.committing = false
+	s.committing, s.doubtful = false, false
 	generation := s.db.generation.Load()
-	if s.read == generation && !s.staleTemp || s.failed == generation || s.db.changing.Load() > 0 {
+	if s.handle() == 0 || s.read == generation && !s.staleTemp || s.failed == generation || s.db.changing.Load() > 0 {
 		return
 	}
 	schemas, err := s.readSchemas(ctx, generation)
@@ -258,16 +307,16 @@ func (s *session) readSchemas(ctx context.Context, generation int64) (map[string
 	schemas := make(map[string]*schema, len(list))
 	for _, a := range list {
 		if a.file != "" && isDefault(a.name) {
-			if shared := s.db.cached(a.file, generation); shared != nil {
+			cookie, _ := s.cookie(a.name)
+			if shared := s.db.cached(a.file, generation, cookie); shared != nil {
 				schemas[a.name] = shared
 				continue
 			}
 		}
-		tables, err := readSchema(ctx, s.conn, a.name)
-		if err != nil {
+		read := &schema{generation: generation}
+		if read.tables, err = readSchema(ctx, s.conn, a.name, func() { read.cookie, _ = s.cookie(a.name) }); err != nil {
 			return nil, err
 		}
-		read := &schema{generation: generation, tables: tables}
 		schemas[a.name] = read
 		if a.file != "" && isDefault(a.name) {
 			s.db.cache(a.file, read)
@@ -278,17 +327,28 @@ func (s *session) readSchemas(ctx context.Context, generation int64) (map[string
 
 // Before is part of txscope.Session.
 func (s *session) Before(_ context.Context, call *txscope.Call) {
-	s.last, s.committing = nil, false
+	s.last, s.committing, s.doubtful = nil, false, false
 	s.followed = true
 	if m, ok := call.Memo.(*memo); ok {
 		s.apply(m)
+		s.running = m
 	}
 }
 
 // After is part of txscope.Session.
-func (s *session) After(context.Context, *txscope.Call, error) { s.followed = false }
+func (s *session) After(context.Context, *txscope.Call, error) {
+	s.followed, s.running = false, nil
+}
 
+// apply takes in what a statement is remembered by. What it changes comes first: the recorder may
+// find that the transaction before is over, and then what that has altered is.
 func (s *session) apply(m *memo) {
+	for _, w := range m.writes {
+		s.write(w.database, w.table)
+	}
+	for _, id := range m.sweeps {
+		s.rec.Add(id)
+	}
 	if m.alters {
 		s.alter()
 	}
@@ -297,12 +357,6 @@ func (s *session) apply(m *memo) {
 	}
 	if m.attaches {
 		s.read = 0
-	}
-	for _, w := range m.writes {
-		s.write(w.database, w.table)
-	}
-	for _, id := range m.sweeps {
-		s.rec.Add(id)
 	}
 }
 
@@ -333,15 +387,20 @@ func (s *session) Ended() {
 
 // InTransaction is part of txscope.Session.
 func (s *session) InTransaction() bool {
-	return s.handle != 0 && sqlite3.Xsqlite3_get_autocommit(s.tls, s.handle) == 0
+	db := s.handle()
+	return db != 0 && sqlite3.Xsqlite3_get_autocommit(s.tls, db) == 0
 }
 
-// Judge is part of txscope.Session. SQLite calls its hooks for every commit and every rollback, so
-// there is no doubt.
+// Judge is part of txscope.Session. SQLite calls its hooks for every commit and every rollback. In
+// doubt is only what it rolls back after it has called the hook for the commit: with several
+// databases attached, one can have been committed by then, for all to see, when another fails. What
+// makes a commit fail otherwise, as a lock or a constraint, is found out before.
 func (s *session) Judge(error) txscope.Verdict {
 	switch {
 	case s.InTransaction():
 		return txscope.VerdictOngoing
+	case s.doubtful:
+		return txscope.VerdictUnknown
 	case s.committing:
 		return txscope.VerdictCommitted
 	default:
@@ -357,11 +416,13 @@ func (s *session) Bare() {
 
 // Close is part of txscope.Session. SQLite must not be left with the addresses of callbacks.
 func (s *session) Close() {
-	sqlite3.Xsqlite3_preupdate_hook(s.tls, s.handle, 0, 0)
-	sqlite3.Xsqlite3_commit_hook(s.tls, s.handle, 0, 0)
-	sqlite3.Xsqlite3_rollback_hook(s.tls, s.handle, 0, 0)
-	sqlite3.Xsqlite3_set_authorizer(s.tls, s.handle, 0, 0)
-	s.handle = 0
+	if db := s.handle(); db != 0 {
+		sqlite3.Xsqlite3_preupdate_hook(s.tls, db, 0, 0)
+		sqlite3.Xsqlite3_commit_hook(s.tls, db, 0, 0)
+		sqlite3.Xsqlite3_rollback_hook(s.tls, db, 0, 0)
+		sqlite3.Xsqlite3_set_authorizer(s.tls, db, 0, 0)
+	}
+	s.closed = true
 }
 
 // commit is SQLite's commit hook.
@@ -370,13 +431,17 @@ func (s *session) commit(*libc.TLS, uintptr) int32 {
 	if err := s.rec.Committing(); err != nil {
 		return 1
 	}
-	s.committing = true
+	s.committing, s.doubtful = true, false
 	return 0
 }
 
 // rollback is SQLite's rollback hook.
 func (s *session) rollback(*libc.TLS, uintptr) {
-	s.last, s.committing = nil, false
+	s.last = nil
+	if s.committing {
+		s.committing, s.doubtful = false, true
+		return
+	}
 	s.rec.RolledBack()
 }
 
@@ -391,6 +456,7 @@ func (s *session) authorize(_ *libc.TLS, _ uintptr, action int32, arg1, arg2, da
 	switch action {
 	case sqlite3.SQLITE_READ, sqlite3.SQLITE_SELECT:
 	case sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE:
+		s.last = nil // it may be another table by now
 		s.write(libc.GoString(database), libc.GoString(arg1))
 	case sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_CREATE_VTABLE, sqlite3.SQLITE_DROP_VTABLE,
 		sqlite3.SQLITE_CREATE_VIEW, sqlite3.SQLITE_DROP_VIEW:
@@ -404,9 +470,10 @@ func (s *session) authorize(_ *libc.TLS, _ uintptr, action int32, arg1, arg2, da
 			s.sweep(tokens.Global) // the new name is not told
 		}
 	case sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH:
-		if s.preparing != nil {
-			s.preparing.attaches = true
-		} else {
+		if m := s.remembers(); m != nil {
+			m.attaches = true
+		}
+		if s.preparing == nil {
 			s.read = 0
 		}
 	case sqlite3.SQLITE_SAVEPOINT:
@@ -417,6 +484,14 @@ func (s *session) authorize(_ *libc.TLS, _ uintptr, action int32, arg1, arg2, da
 	return sqlite3.SQLITE_OK
 }
 
+// remembers is the memo of the statement that the authorizer speaks of, if it has one.
+func (s *session) remembers() *memo {
+	if s.preparing != nil {
+		return s.preparing
+	}
+	return s.running
+}
+
 // write takes in that a statement writes to a table. Only what the pre-update hook does not see is
 // of interest.
 func (s *session) write(database, name string) {
@@ -424,40 +499,44 @@ func (s *session) write(database, name string) {
 	case "sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_temp_schema":
 		return // DDL, which is reported as such
 	}
-	if t := s.lookup(database, name); t != nil && t.kind != virtual && !internal(name) {
+	if t := s.lookup(database, name); t != nil && t.kind == ordinary && !internal(name) {
 		return
 	}
-	if s.preparing != nil {
-		s.preparing.writes = append(s.preparing.writes, target{database, name})
-		return
+	if m, w := s.remembers(), (target{database, name}); m != nil && !slices.Contains(m.writes, w) {
+		m.writes = append(m.writes, w)
 	}
-	s.rec.Add(tokens.Table(qualified(database, name)))
+	if s.preparing == nil {
+		s.rec.Add(tokens.Table(qualified(database, name)))
+	}
 }
 
 func internal(name string) bool { return len(name) > 7 && name[:7] == "sqlite_" }
 
-// define takes in that a statement changes the definition of a table or view.
+// define takes in that a statement changes the definition of a table or view. That is swept first:
+// see apply.
 func (s *session) define(database, name string) {
-	own := database == "temp"
-	switch {
-	case s.preparing == nil && own:
-		s.alterTemp()
-	case s.preparing == nil:
-		s.alter()
-	case own:
-		s.preparing.altersOwn = true
-	default:
-		s.preparing.alters = true
-	}
 	s.sweep(tokens.Table(qualified(database, name)))
+	own := database == "temp"
+	if m := s.remembers(); m != nil {
+		m.alters = m.alters || !own
+		m.altersOwn = m.altersOwn || own
+	}
+	switch {
+	case s.preparing != nil:
+	case own:
+		s.alterTemp()
+	default:
+		s.alter()
+	}
 }
 
 func (s *session) sweep(id tokens.ID) {
-	if s.preparing != nil {
-		s.preparing.sweeps = append(s.preparing.sweeps, id)
-		return
+	if m := s.remembers(); m != nil && !slices.Contains(m.sweeps, id) {
+		m.sweeps = append(m.sweeps, id)
 	}
-	s.rec.Add(id)
+	if s.preparing == nil {
+		s.rec.Add(id)
+	}
 }
 
 // lookup is nil for a table that nothing certain is known of.
@@ -469,18 +548,22 @@ func (s *session) lookup(database, name string) *table {
 	if known == nil {
 		return nil
 	}
+	if cookie, ok := s.cookie(database); !ok || cookie != known.cookie {
+		s.read = 0 // changed by somebody else
+		return nil
+	}
 	return known.tables[name]
 }
 
 // preUpdate is SQLite's pre-update hook: a row is about to change.
-func (s *session) preUpdate(_ *libc.TLS, _, _ uintptr, op int32, database, name uintptr, oldRowID, newRowID int64) {
+func (s *session) preUpdate(_ *libc.TLS, _, db uintptr, op int32, database, name uintptr, oldRowID, newRowID int64) {
 	t := s.last
 	if t == nil || !is(name, s.lastName) || !is(database, s.lastDatabase) {
 		s.lastDatabase, s.lastName = libc.GoString(database), libc.GoString(name)
 		t = s.lookup(s.lastDatabase, s.lastName)
-		if t == nil || t.kind != ordinary || t.columns != int(sqlite3.Xsqlite3_preupdate_count(s.tls, s.handle)) {
+		if t == nil || t.kind != ordinary || t.columns != int(sqlite3.Xsqlite3_preupdate_count(s.tls, db)) {
 			s.last = nil
-			s.surprise(s.lastDatabase, s.lastName)
+			s.rec.Add(tokens.Table(qualified(s.lastDatabase, s.lastName)))
 			return
 		}
 		s.last, s.rows = t, 0
@@ -502,10 +585,10 @@ func (s *session) preUpdate(_ *libc.TLS, _, _ uintptr, op int32, database, name 
 		}
 	default:
 		if op != sqlite3.SQLITE_INSERT {
-			s.addKey(t, sqlite3.Xsqlite3_preupdate_old)
+			s.addKey(db, t, sqlite3.Xsqlite3_preupdate_old)
 		}
 		if op != sqlite3.SQLITE_DELETE {
-			s.addKey(t, sqlite3.Xsqlite3_preupdate_new)
+			s.addKey(db, t, sqlite3.Xsqlite3_preupdate_new)
 		}
 	}
 }
@@ -522,18 +605,4 @@ func is(c uintptr, s string) bool {
 		}
 	}
 	return *(*byte)(unsafe.Add(p, len(s))) == 0
-}
-
-// surprise sweeps a table that is not as it is known, and has the schemas read again, unless that
-// has not helped before.
-func (s *session) surprise(database, name string) {
-	s.rec.Add(tokens.Table(qualified(database, name)))
-	if s.read != s.db.generation.Load() || s.db.changing.Load() > 0 {
-		return
-	}
-	const enough = 3
-	if key := database + "." + name; s.surprises[key] < enough {
-		s.surprises[key]++
-		s.db.generation.Add(1)
-	}
 }
