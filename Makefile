@@ -32,17 +32,19 @@ tidy: ## go.mod and go.sum say what is used
 servers: ## install redis-server where that is possible and needed
 	@.ci/servers
 
-bench: servers ## all benchmarks beside their baselines: BENCH=regexp COUNT=10 BENCHTIME=0.3s
+bench: servers ## all benchmarks, beside their baselines where there are any: BENCH=regexp COUNT=10 BENCHTIME=0.3s
 	@rm -f bench.out
 	@for i in $$(seq $(COUNT)); do \
 		echo "round $$i of $(COUNT)"; \
 		$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem ./... >>bench.out || { cat bench.out; exit 1; }; \
 	done
-	$(BENCHSTAT) -filter '/by:(baseline OR alkey)' -col /by bench.out
+	$(BENCHSTAT) -filter '/by:/./ -/by:turns' -col /by bench.out
+	@echo; echo "Without a baseline:"
+	$(BENCHSTAT) -filter '-/by:/./' bench.out
 	@echo; echo "In turns, which is what to compare on a machine that is now faster and now slower:"
 	$(BENCHSTAT) -filter '/by:turns .unit:(baseline-sec OR alkey-sec OR ratio)' -col /by bench.out
 
-explore: ## the exhaustive exploration of the protocol in its full setting: minutes
+explore: ## the exhaustive exploration of the protocol in its full setting: about three minutes; prints the states
 	ALKEY_EXPLORE=full $(GO) test -run 'TestExplore$$' -v -timeout 60m ./tokens
 
 fuzz: ## every fuzz target for FUZZTIME

@@ -63,7 +63,8 @@ type Session interface {
 	InTransaction() bool
 
 	// Judge tells how the transaction stands after a COMMIT, or a statement that the Recorder was
-	// told would commit, has failed with err. It can be asked for a ROLLBACK that failed, too.
+	// told would commit, has failed with err. It can be asked for a ROLLBACK that failed, too, and
+	// with a nil err for a transaction that a text has ended and the Recorder has heard nothing of.
 	Judge(err error) Verdict
 
 	// Ended is called when a transaction, or a statement outside of any, is over.

@@ -88,6 +88,9 @@ var (
 // well as the capture can; each capture's package tells how well. The transaction that is open
 // meanwhile stores nothing.
 func (c *Conn) Bare() driver.Conn {
+	if c.tx == nil && !c.lentBare {
+		c.refresh() // what is begun through it is no older
+	}
 	c.lentBare = true
 	return c.bare
 }
@@ -108,13 +111,22 @@ func (c *Conn) enter(ctx context.Context) {
 		c.tx.join(ctx)
 		return
 	}
-	if c.reading == nil || !c.reading.Reading() {
-		c.since = c.db.store.Seen()
-	} else if s, ok := scopeOf(ctx, c.db.store); ok {
-		s.lower(c.since)
+	if !c.refresh() {
+		if s, ok := scopeOf(ctx, c.db.store); ok {
+			s.lower(c.since)
+		}
 	}
 	c.db.watch(ctx)
 	c.session.Idle(ctx)
+}
+
+// refresh moves since on. It is false if the connection holds a snapshot.
+func (c *Conn) refresh() bool {
+	if c.reading != nil && c.reading.Reading() {
+		return false
+	}
+	c.since = c.db.store.Seen()
+	return true
 }
 
 // begin enters a transaction. What it reads is at least as new as since: also if it is met later

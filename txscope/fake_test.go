@@ -21,8 +21,11 @@ func init() { txscope.Register("fake", fakeCapture{}) }
 type fakeDriver struct {
 	kind string // which of the connections below it makes
 
-	mu  sync.Mutex
-	log []string
+	mu   sync.Mutex
+	log  []string
+	idle int // how often the capture was told that no transaction is open
+
+	reading bool // rows are open, says the capture
 
 	// on is called for every call that is noted; its error is the call's.
 	on func(call string) error
@@ -269,6 +272,8 @@ type fakeSession struct {
 }
 
 var (
+	_ txscope.SnapshotSession = (*fakeSession)(nil)
+
 	errLost = errors.New("the connection was lost")
 	errBusy = errors.New("busy")
 	row1    = tokens.Row("t", 1)
@@ -282,7 +287,8 @@ func (s *fakeSession) Control(query string) txscope.Control {
 }
 
 func (s *fakeSession) Prepare(_ string, prepare func() error) (any, error) { return nil, prepare() }
-func (s *fakeSession) Idle(context.Context)                                {}
+func (s *fakeSession) Idle(context.Context)                                { s.c.d.idle++ }
+func (s *fakeSession) Reading() bool                                       { return s.c.d.reading }
 
 func (s *fakeSession) Before(_ context.Context, call *txscope.Call) {
 	if !strings.Contains(call.Query, "WRITE") {

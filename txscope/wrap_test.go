@@ -383,6 +383,69 @@ func TestConnectionOfUnendedCommitIsNotUsedAgain(t *testing.T) {
 	}
 }
 
+// A call is entered once, whatever its text turns out to do.
+func TestEnteredOnce(t *testing.T) {
+	for _, kind := range []string{"old", "new"} {
+		d := &fakeDriver{kind: kind}
+		db, _, _ := wrap(t, d)
+		conn, err := db.Conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		for _, query := range []string{"SELECT", "COMMIT"} {
+			d.idle = 0
+			if _, err := conn.ExecContext(t.Context(), query); err != nil {
+				t.Fatal(err)
+			}
+			rows, err := conn.QueryContext(t.Context(), query)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = rows.Close()
+			if d.idle != 2 {
+				t.Errorf("%s, %s: entered %d times in 2 calls", kind, query, d.idle)
+			}
+		}
+	}
+}
+
+// Outside of a transaction a scope learns how old the snapshot is that rows left open hold.
+func TestSnapshot(t *testing.T) {
+	d := &fakeDriver{kind: "new"}
+	db, _, store := wrap(t, d)
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	read := func() *txscope.Scope {
+		t.Helper()
+		if _, err := tokens.Bump(t.Context(), store, row1); err != nil {
+			t.Fatal(err)
+		}
+		ctx, scope := txscope.OpenScope(t.Context(), store)
+		if _, err := conn.ExecContext(ctx, "SELECT"); err != nil {
+			t.Fatal(err)
+		}
+		return scope
+	}
+	if before := read().Watermark(); before != store.Seen() {
+		t.Fatalf("nothing is open, and the watermark is %v of %v", before, store.Seen())
+	}
+	since := store.Seen()
+	d.reading = true
+	for range 2 {
+		if got := read().Watermark(); got != since {
+			t.Errorf("watermark %v, and the snapshot is of %v", got, since)
+		}
+	}
+	d.reading = false
+	if got := read().Watermark(); got != store.Seen() {
+		t.Errorf("nothing is open any more, and the watermark is %v of %v", got, store.Seen())
+	}
+}
+
 func TestAutocommit(t *testing.T) {
 	d := &fakeDriver{kind: "new"}
 	db, backend, store := wrap(t, d)

@@ -340,7 +340,7 @@ func TestAsTheBareDriver(t *testing.T) {
 func TestErrorsOfOpen(t *testing.T) {
 	store := tokens.NewMemory()
 	defer store.Close()
-	for _, dsn := range []string{"file:x?vfs=a&vfs=b", "/does/not/exist/x.db", "file:" + filepath.Join(t.TempDir(), "x.db") + "?_journal_mode=nonsense"} {
+	for _, dsn := range []string{"file:" + filepath.Join(t.TempDir(), "x.db") + "?vfs=a&vfs=b", "/does/not/exist/x.db", "file:" + filepath.Join(t.TempDir(), "x.db") + "?_journal_mode=nonsense"} {
 		fails := func(db *sqlx.DB, err error) string {
 			if err == nil {
 				defer db.Close()

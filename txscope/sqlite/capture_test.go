@@ -10,14 +10,17 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/jmoiron/sqlx"
 	"go.uber.org/goleak"
+	"modernc.org/libc"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
@@ -445,7 +448,8 @@ func TestTemporaryTablesDisturbNobody(t *testing.T) {
 	}, ids(user(1), user(2)))
 }
 
-// A schema change counts as such also behind what the same text has rolled back.
+// A schema change counts as such also behind what the same text has rolled back: nobody reads the
+// schema before it is committed and takes it for the new one.
 func TestSchemaChangeAfterRollback(t *testing.T) {
 	for _, how := range []string{"exec", "prepared"} {
 		t.Run(how, func(t *testing.T) {
@@ -454,6 +458,14 @@ func TestSchemaChangeAfterRollback(t *testing.T) {
 			f.execOn(one, `CREATE TABLE log (x, a INTEGER PRIMARY KEY, b INT)`)
 			f.execOn(two, `INSERT INTO log (a, b) VALUES (1, 1)`)
 			text := `BEGIN; UPDATE users SET name = 'z' WHERE id = 1; ROLLBACK; ALTER TABLE log DROP COLUMN x`
+			looked := false
+			f.backend.OnCall(func(c txscopetest.Call) {
+				if c.Op == "fence" {
+					f.backend.OnCall(nil)
+					f.execOn(two, `SELECT 1`)
+					looked = true
+				}
+			})
 			if how == "exec" {
 				f.execOn(one, text)
 			} else {
@@ -461,6 +473,9 @@ func TestSchemaChangeAfterRollback(t *testing.T) {
 				f.must(err)
 				_, err = s.ExecContext(f.ctx)
 				f.must(errors.Join(err, s.Close()))
+			}
+			if !looked {
+				t.Fatal("the test is wrong: nothing was fenced")
 			}
 			log := func(n int) tokens.ID { return tokens.Row("log", n) }
 			f.changes(func() { f.execOn(two, `INSERT INTO log (a, b) VALUES (2, 2)`) }, ids(log(2)), log(1))
@@ -1157,6 +1172,74 @@ func TestCancelBeforeCommit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// With several databases a commit can be visible in one when another fails: then nobody says that it
+// was rolled back.
+func TestHalfCommitted(t *testing.T) {
+	for _, how := range []string{"text", "api", "autocommit"} {
+		t.Run(how, func(t *testing.T) {
+			f := setUp(t)
+			conn := f.conn()
+			f.execOn(conn, `ATTACH 'file:/half?vfs=memdb' AS side`)
+			f.execOn(conn, `CREATE TABLE side.big (a)`)
+			f.execOn(conn, `CREATE TEMP TRIGGER both AFTER UPDATE ON main.users BEGIN INSERT INTO side.big VALUES (zeroblob(100000)); END`)
+			f.must(conn.Raw(func(c any) error { return limitSize(c.(*txscope.Conn).Bare(), "side", 64<<10) }))
+			f.execOn(conn, `SELECT 1`)
+			f.backend.Ops()
+
+			update := `UPDATE users SET name = 'z' WHERE id = 1`
+			var err error
+			switch how {
+			case "text":
+				f.execOn(conn, `BEGIN`)
+				f.execOn(conn, update)
+				_, err = conn.ExecContext(f.ctx, `COMMIT`)
+			case "api":
+				tx, begun := conn.BeginTx(f.ctx, nil)
+				f.must(begun)
+				f.execOn(tx, update)
+				err = tx.Commit()
+			case "autocommit":
+				_, err = conn.ExecContext(f.ctx, update)
+			}
+			if err == nil {
+				t.Fatal("the test is wrong: it was committed")
+			}
+			var name string
+			f.must(f.db.Get(&name, `SELECT name FROM users WHERE id = 1`))
+			if name != "z" {
+				t.Fatalf("the test is wrong: nothing was committed: %q, %v", name, err)
+			}
+			if !f.fenced(user(1)) {
+				t.Errorf("the row was committed, and served as before: %v", f.backend.Ops())
+			}
+			// It is over, for the wrapper too.
+			before := f.stamps(note("x"))
+			f.execOn(conn, `DELETE FROM notes WHERE slug = 'x'`)
+			if after := f.stamps(note("x")); before[0] == after[0] {
+				t.Error("what is written next changes no key")
+			}
+		})
+	}
+}
+
+// limitSize limits the size of a database of the memdb VFS, in bytes.
+func limitSize(bare driver.Conn, database string, size int64) error {
+	v := reflect.ValueOf(bare).Elem()
+	tls, db := (*libc.TLS)(v.FieldByName("tls").UnsafePointer()), uintptr(v.FieldByName("db").Uint())
+	name, err := libc.CString(database)
+	if err != nil {
+		return err
+	}
+	defer libc.Xfree(tls, name)
+	limit := tls.Alloc(8)
+	defer tls.Free(8)
+	**(**int64)(unsafe.Pointer(&limit)) = size
+	if rc := sqlite3.Xsqlite3_file_control(tls, db, name, sqlite3.SQLITE_FCNTL_SIZE_LIMIT, limit); rc != sqlite3.SQLITE_OK {
+		return fmt.Errorf("SQLite says %d", rc)
+	}
+	return nil
 }
 
 // A COMMIT that a deferred constraint forbids has changed nothing.

@@ -338,6 +338,9 @@ func (s *session) Before(_ context.Context, call *txscope.Call) {
 // After is part of txscope.Session.
 func (s *session) After(context.Context, *txscope.Call, error) {
 	s.followed, s.running = false, nil
+	if s.altering && !s.InTransaction() {
+		s.Ended() // of a schema change that sweeps nothing the recorder has heard nothing
+	}
 }
 
 // apply takes in what a statement is remembered by. What it changes comes first: the recorder may
@@ -412,6 +415,9 @@ func (s *session) Judge(error) txscope.Verdict {
 // replaced.
 func (s *session) Bare() {
 	s.register()
+	if !s.InTransaction() {
+		s.Ended()
+	}
 }
 
 // Close is part of txscope.Session. SQLite must not be left with the addresses of callbacks.
@@ -496,8 +502,12 @@ func (s *session) remembers() *memo {
 // of interest.
 func (s *session) write(database, name string) {
 	switch name {
-	case "sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_temp_schema":
-		return // DDL, which is reported as such
+	case "sqlite_master", "sqlite_schema":
+		s.alters(database)
+		return
+	case "sqlite_temp_master", "sqlite_temp_schema":
+		s.alters("temp")
+		return
 	}
 	if t := s.lookup(database, name); t != nil && t.kind == ordinary && !internal(name) {
 		return
@@ -516,6 +526,11 @@ func internal(name string) bool { return len(name) > 7 && name[:7] == "sqlite_" 
 // see apply.
 func (s *session) define(database, name string) {
 	s.sweep(tokens.Table(qualified(database, name)))
+	s.alters(database)
+}
+
+// alters takes in that a statement changes the schema of a database, if only by an index.
+func (s *session) alters(database string) {
 	own := database == "temp"
 	if m := s.remembers(); m != nil {
 		m.alters = m.alters || !own
