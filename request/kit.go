@@ -28,7 +28,8 @@ type Kit struct {
 	random  string // of this Kit's one-shot keys
 	scopes  atomic.Uint64
 	version func() string
-	marks   sync.Map // *[markSize]byte by reflect.Type
+	marks   sync.Map  // *[markSize]byte by reflect.Type
+	lists   sync.Pool // *lists
 
 	complaints complaints
 	reading    health

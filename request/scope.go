@@ -63,15 +63,32 @@ func (s *Scope) Key(ctx context.Context, args ...any) (Key, error) {
 // for pages that know their models before they render. Errors are as for Key; a token store that is
 // down is none.
 func (s *Scope) Prefetch(ctx context.Context, args ...any) error {
-	segments, err := tokens.AppendSegments(nil, args...)
-	if err != nil {
+	// A page prefetches at every request: the lists are used again.
+	l, ok := s.kit.lists.Get().(*lists)
+	if !ok {
+		l = new(lists)
+	}
+	defer func() {
+		clear(l.segments)
+		clear(l.ids)
+		s.kit.lists.Put(l)
+	}()
+	var err error
+	if l.segments, err = tokens.AppendSegments(l.segments[:0], args...); err != nil {
 		return err
 	}
-	_, _, err = s.load(ctx, identifiers(segments))
+	l.ids = appendIdentifiers(l.ids[:0], l.segments)
+	_, _, err = s.load(ctx, l.ids)
 	if errors.Is(err, tokens.ErrDown) {
 		return nil
 	}
 	return err
+}
+
+// lists is memory for one Prefetch after another.
+type lists struct {
+	segments []tokens.Segment
+	ids      []tokens.ID
 }
 
 func appendSegments(dst []tokens.Segment, args []any) ([]tokens.Segment, error) {
@@ -90,8 +107,7 @@ func appendSegments(dst []tokens.Segment, args []any) ([]tokens.Segment, error) 
 // other key is equal to it.
 const emptyText = "%~"
 
-func identifiers(segments []tokens.Segment) []tokens.ID {
-	ids := make([]tokens.ID, 0, len(segments))
+func appendIdentifiers(ids []tokens.ID, segments []tokens.Segment) []tokens.ID {
 	for i := range segments {
 		if id := segments[i].ID; !id.IsZero() {
 			ids = append(ids, id)
@@ -130,7 +146,7 @@ func (s *Scope) resolve(ctx context.Context, v *version, segments []tokens.Segme
 	v.scope, v.usable = s, true
 	if !s.recall(v, segments) {
 		v.clear()
-		ids := identifiers(segments)
+		ids := appendIdentifiers(make([]tokens.ID, 0, len(segments)), segments)
 		read, generation, err := s.load(ctx, ids)
 		if err != nil {
 			v.first, v.usable = StoreDown, false
@@ -174,7 +190,6 @@ const maxLoads = 3
 // not in it. A read during which the memo had to forget something does not enter it, and is
 // repeated. The generation is the memo's from before the read that is returned.
 func (s *Scope) load(ctx context.Context, ids []tokens.ID) (all []tokens.Token, generation uint64, err error) {
-	all = make([]tokens.Token, len(ids))
 	for range maxLoads {
 		missing := ids
 		var at []int // where they stand in ids; nil: they are all of ids
@@ -182,13 +197,16 @@ func (s *Scope) load(ctx context.Context, ids []tokens.ID) (all []tokens.Token, 
 		generation = s.generation.Load()
 		for i, id := range ids {
 			t, ok := s.memo.get(id)
-			switch {
-			case ok && at == nil:
+			if ok && at == nil {
 				missing, at = append([]tokens.ID(nil), ids[:i]...), places(i, len(ids))
-			case !ok && at != nil:
+				all = make([]tokens.Token, len(ids))
+			}
+			switch {
+			case ok:
+				all[i] = t
+			case at != nil:
 				missing, at = append(missing, id), append(at, i)
 			}
-			all[i] = t
 		}
 		s.mu.Unlock()
 		if len(missing) == 0 {

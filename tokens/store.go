@@ -34,6 +34,7 @@ type Store struct {
 	ledger    Ledger
 	databases atomic.Int64
 
+	plans  sync.Pool // *[]ID: a page reads at every request, and the lists are used again
 	outage outage
 }
 
@@ -130,7 +131,16 @@ func (s *Store) Read(ctx context.Context, ids []ID) ([]Token, error) {
 	if err := s.outage.readable(); err != nil {
 		return nil, err
 	}
-	records := plan(ids)
+	list, ok := s.plans.Get().(*[]ID)
+	if !ok {
+		list = new([]ID)
+	}
+	records := appendPlan((*list)[:0], ids)
+	defer func() {
+		clear(records)
+		*list = records
+		s.plans.Put(list)
+	}()
 	if d := s.limits.read; d > 0 {
 		limited, cancel := context.WithTimeout(ctx, d)
 		defer cancel()
@@ -165,11 +175,10 @@ func merge(t, s Token) Token {
 	return Token{Stamp: max(t.Stamp, s.Stamp), Fenced: t.Fenced || s.Fenced}
 }
 
-// plan lists the records that the arguments depend on: the arguments themselves, then the sweeps
+// appendPlan appends the records that the arguments depend on to an empty list: the arguments themselves, then the sweeps
 // of their tables, then the sweep of everything.
-func plan(ids []ID) []ID {
-	records := make([]ID, len(ids), len(ids)+2)
-	copy(records, ids)
+func appendPlan(records, ids []ID) []ID {
+	records = append(records, ids...)
 	for _, id := range ids {
 		if id.Row != all && sweepOf(id, records, len(ids)) < 0 {
 			records = append(records, ID{id.Table, sweep})
