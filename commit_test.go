@@ -94,3 +94,43 @@ func TestCommitAfterStoreWasClosed(t *testing.T) {
 		}
 	}
 }
+
+// A text that goes on after its COMMIT is run to its end before the functions of OnCommit are called:
+// in the middle of a statement they could not use the database.
+func TestOnCommitInsideAText(t *testing.T) {
+	store := tokens.NewMemory()
+	defer store.Close()
+	db, err := alkey.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "t.db")+"?_journal_mode=WAL&_busy_timeout=5000", store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	db.MustExec("CREATE TABLE rows (id INTEGER PRIMARY KEY)")
+	kit, err := request.New(request.Config{Tokens: store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, _ := kit.Open(t.Context())
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(ctx, "BEGIN; INSERT INTO rows DEFAULT VALUES"); err != nil {
+		t.Fatal(err)
+	}
+	var found []int
+	txscope.OnCommit(ctx, func(ctx context.Context) {
+		var n int
+		if err := db.GetContext(ctx, &n, "SELECT count(*) FROM rows"); err != nil {
+			t.Error(err)
+		}
+		found = append(found, n)
+	})
+	if _, err := conn.ExecContext(ctx, "COMMIT; INSERT INTO rows DEFAULT VALUES"); err != nil {
+		t.Fatal(err)
+	}
+	if len(found) != 1 || found[0] != 2 {
+		t.Errorf("called %d times, and found %v rows; want once, and both", len(found), found)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/alkey-go/alkey/tokens"
 )
@@ -48,6 +49,11 @@ type Conn struct {
 	refused   error // why Committing did not let it happen
 
 	renewal renewal
+
+	// OnCommit's functions of transactions that ended inside a statement, where the database cannot
+	// be used: they are called when the statement is over.
+	inside bool
+	due    []*transaction
 
 	unread   int  // rows that may commit when they are closed
 	lentBare bool // the bare connection was handed out
@@ -206,6 +212,7 @@ func (c *Conn) after(control Control, err error) error {
 		c.tx.incomplete()
 	}
 	c.ctx = nil
+	c.callDue()
 	return err
 }
 
@@ -301,8 +308,36 @@ func (c *Conn) finish(v Verdict) {
 		c.tx.explicit.Store(true)
 		return
 	}
+	c.forget()
+}
+
+// finishInside is finish in the middle of a statement.
+func (c *Conn) finishInside(v Verdict) {
+	c.inside = true
+	c.finish(v)
+	c.inside = false
+}
+
+// forget lets go of the transaction, which is over.
+func (c *Conn) forget() {
+	if len(c.tx.due) > 0 {
+		c.due = append(c.due, c.tx)
+	}
 	c.tx = nil
 	c.session.Ended()
+	if !c.inside {
+		c.callDue()
+	}
+}
+
+// callDue calls the functions of OnCommit whose turn it is. They may use other connections, and
+// through them come back to what they are called by.
+func (c *Conn) callDue() {
+	for len(c.due) > 0 {
+		t := c.due[0]
+		c.due = slices.Delete(c.due, 0, 1)
+		t.callDue()
+	}
 }
 
 // refusal makes of the error of a statement that was not let commit what the caller gets.
@@ -325,8 +360,7 @@ func (c *Conn) commit(send, rollback func() error) error {
 	c.sending = false
 	c.undone, c.announced = false, false
 	if !open {
-		c.tx = nil
-		c.session.Ended()
+		c.forget()
 	}
 	return err
 }
@@ -519,6 +553,7 @@ func (c *Conn) rest() {
 	if c.lentBare || c.announced || c.undone {
 		c.settle(nil)
 	}
+	c.callDue()
 }
 
 // Close closes the connection, and with it what is open on it.
@@ -605,10 +640,10 @@ func (c *Conn) current() *transaction {
 	switch {
 	case c.tx == nil:
 	case c.undone:
-		c.finish(VerdictRolledBack)
+		c.finishInside(VerdictRolledBack)
 	case c.announced:
 		t := c.tx
-		c.finish(VerdictCommitted)
+		c.finishInside(VerdictCommitted)
 		if c.lentBare {
 			// Nobody could tell that it was: what it changed is published now, and fenced again with
 			// what follows.
@@ -659,7 +694,7 @@ func (r recorder) Committing() error {
 // Committed is part of Recorder.
 func (r recorder) Committed() {
 	if r.c.announced && !r.c.undone {
-		r.c.finish(VerdictCommitted)
+		r.c.finishInside(VerdictCommitted)
 	}
 }
 
@@ -669,7 +704,7 @@ func (r recorder) RolledBack() {
 	switch {
 	case c.tx == nil:
 	case c.announced && c.lentBare:
-		c.finish(VerdictCommitted) // what was rolled back can be another transaction
+		c.finishInside(VerdictCommitted) // what was rolled back can be another transaction
 	default:
 		c.undone = true
 	}

@@ -137,6 +137,7 @@ func (r *rows) Close() error {
 		c.settle(err)
 	}
 	c.ctx = nil
+	c.callDue()
 	return err
 }
 

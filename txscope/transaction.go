@@ -37,6 +37,8 @@ type transaction struct {
 	ended  chan struct{} // made by the first who waits; closed when the phase is no longer committing
 	scopes []*Scope
 	after  []afterCommit
+
+	due []afterCommit // the connection's, after the commit
 }
 
 type phase int
@@ -259,7 +261,7 @@ func (t *transaction) reopen() {
 }
 
 // end tells the store how the transaction ended, then those who must know: the scopes whose memos
-// are out of date, the ledgers, and OnCommit's functions. Calling it again does nothing.
+// are out of date, and the ledgers. OnCommit's functions are due then. Calling it again does nothing.
 func (t *transaction) end(outcome tokens.Outcome) {
 	t.mu.Lock()
 	if t.phase == over {
@@ -316,9 +318,16 @@ func (t *transaction) end(outcome tokens.Outcome) {
 	if outcome != tokens.Committed {
 		return
 	}
-	for _, a := range after {
+	t.due = after
+}
+
+// callDue calls the functions of OnCommit, once the transaction has committed and what knew of it
+// has let it go.
+func (t *transaction) callDue() {
+	for _, a := range t.due {
 		t.call(a)
 	}
+	t.due = nil
 }
 
 // call calls a function of OnCommit. A panic must not pass through the driver: database/sql would
