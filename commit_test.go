@@ -134,3 +134,52 @@ func TestOnCommitInsideAText(t *testing.T) {
 		t.Errorf("called %d times, and found %v rows; want once, and both", len(found), found)
 	}
 }
+
+// A transaction that the database has nothing to commit of, and whose end stands in a text with other
+// statements, has committed all the same: what was marked by hand is published.
+func TestCommitOfNothingInAText(t *testing.T) {
+	for _, text := range [][2]string{
+		{"BEGIN; SELECT 1", "SELECT 2; COMMIT"},
+		{"BEGIN; SELECT 1", "COMMIT"},
+		{"SAVEPOINT a; SELECT 1", "RELEASE a"},
+	} {
+		store := tokens.NewMemory()
+		defer store.Close()
+		db, err := alkey.Open("sqlite", filepath.Join(t.TempDir(), "n.db"), store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		kit, err := request.New(request.Config{Tokens: store})
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, err := tokens.Get(t.Context(), store, "alkey:rates#1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, _ := kit.Open(t.Context())
+		conn, err := db.Conn(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := conn.ExecContext(ctx, text[0]); err != nil {
+			t.Fatal(err)
+		}
+		called := 0
+		if err := txscope.Changed(ctx, "alkey:rates#1"); err != nil {
+			t.Fatal(err)
+		}
+		txscope.OnCommit(ctx, func(context.Context) { called++ })
+		if _, err := conn.ExecContext(ctx, text[1]); err != nil {
+			t.Fatal(err)
+		}
+		if after, err := tokens.Get(t.Context(), store, "alkey:rates#1"); err != nil || after == before {
+			t.Errorf("%q: the stamp is still %d, %v", text, after, err)
+		}
+		if called != 1 {
+			t.Errorf("%q: OnCommit's function was called %d times", text, called)
+		}
+	}
+}

@@ -29,8 +29,6 @@ func (m *memo) get(id tokens.ID) (tokens.Token, bool) {
 	return tokens.Token{}, false
 }
 
-func (m *memo) empty() bool { return len(m.list) == 0 && len(m.index) == 0 }
-
 // expect makes room for n more.
 func (m *memo) expect(n int) {
 	if m.index == nil && len(m.list)+n > few {

@@ -246,15 +246,12 @@ func (s *Scope) remember(generation uint64, ids []tokens.ID, at []int, all []tok
 	if s.generation.Load() != generation {
 		return false
 	}
-	empty := s.memo.empty()
 	s.memo.expect(len(ids))
 	for i, id := range ids {
 		if at != nil {
 			i = at[i]
 		}
-		if empty {
-			s.memo.put(id, all[i]) // the same again if it is asked for twice
-		} else if t, ok := s.memo.get(id); ok {
+		if t, ok := s.memo.get(id); ok {
 			// Another goroutine of the request was first. One token for the whole request is what
 			// makes the parts of its page agree.
 			all[i] = t

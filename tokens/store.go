@@ -175,8 +175,8 @@ func merge(t, s Token) Token {
 	return Token{Stamp: max(t.Stamp, s.Stamp), Fenced: t.Fenced || s.Fenced}
 }
 
-// appendPlan appends the records that the arguments depend on to an empty list: the arguments themselves, then the sweeps
-// of their tables, then the sweep of everything.
+// appendPlan appends the records that the arguments depend on to an empty list: the arguments
+// themselves, then the sweeps of their tables, then the sweep of everything.
 func appendPlan(records, ids []ID) []ID {
 	records = append(records, ids...)
 	for _, id := range ids {
@@ -460,7 +460,6 @@ func (o *outage) keep(s *Store, w waiting) bool {
 	defer o.mu.Unlock()
 	delete(o.held, w.owner)
 	if o.state.Load()&closed != 0 {
-		s.logger.Error("alkey: a commit could not be published before the token store was closed: other processes may serve what it made stale")
 		return false
 	}
 	if o.size+w.changes.size() > s.limits.waiting {
@@ -564,7 +563,10 @@ func (s *Store) probe(ctx context.Context, writing bool) error {
 	if !writing {
 		return nil
 	}
-	owner, records := NewOwner(), []ID{{Table: "alkey", Row: "probe"}}
+	// One owner for all probes of all processes: nobody reads the record, so a fence that a probe
+	// could not lift is lifted by the next.
+	const owner = Owner("probe")
+	records := []ID{{Table: "alkey", Row: "probe"}}
 	if err := s.backend.Fence(ctx, owner, records, time.Second); err != nil {
 		return err
 	}

@@ -798,10 +798,19 @@ func TestWritesRefusedWhileReadsWork(t *testing.T) {
 		if n := l.count(slog.LevelWarn); n != 1 {
 			t.Errorf("logged %d times", n)
 		}
+		// Probes that are executed and do not hear of it leave no more than one fence, and the probe
+		// that succeeds leaves none.
+		b.setWrites(loses)
+		time.Sleep(forever)
+		down(t, s, "no write is confirmed")
 		b.setWrites(works)
 		time.Sleep(forever)
 		if got := read(t, s, user1); got != before {
 			t.Errorf("stamp %d became %d without a commit", before, got)
+		}
+		probe := []tokens.ID{{Table: "alkey", Row: "probe"}}
+		if got, err := b.Memory.Read(t.Context(), probe); err != nil || got.States[0].Fenced {
+			t.Errorf("after the outage the probe's record is %+v, %v", got, err)
 		}
 	})
 }
@@ -823,8 +832,8 @@ func TestPublishFailsAfterClose(t *testing.T) {
 		if err := <-done; !errors.Is(err, tokens.ErrClosed) {
 			t.Errorf("Publish: %v", err)
 		}
-		if n := l.count(slog.LevelError); n != 1 {
-			t.Errorf("%d errors logged", n)
+		if n := l.count(slog.LevelWarn); n > 1 {
+			t.Errorf("%d warnings logged", n)
 		}
 		if !s.Closed() {
 			t.Error("the Store does not know that it is closed")

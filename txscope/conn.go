@@ -253,9 +253,15 @@ func (c *Conn) controlled(t *transaction, control Control, err error) {
 	switch control.Kind {
 	case KindCommit, KindRelease, KindMixed:
 		// It can have ended what nothing was written in, of which the session hears nothing.
-		if !c.announced && !c.undone && c.unread == 0 && !c.session.InTransaction() {
-			c.finish(c.session.Judge(err))
+		if c.announced || c.undone || c.unread > 0 || c.session.InTransaction() {
+			return
 		}
+		v := c.session.Judge(err)
+		if err == nil && v == VerdictRolledBack {
+			// Nobody has rolled it back: it committed, and what was marked by hand has changed.
+			v = VerdictCommitted
+		}
+		c.finish(v)
 	}
 }
 
@@ -684,10 +690,8 @@ func (r recorder) Committing() error {
 		c.refused = err
 		return err
 	}
-	if !c.sending && !c.announced {
-		c.announced = true
-		c.renewal.start(t)
-	}
+	c.announced = c.announced || !c.sending
+	c.renewal.start(t) // again, if more is fenced than before
 	return nil
 }
 

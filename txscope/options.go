@@ -83,6 +83,14 @@ func (db *database) warn(message string, err error) {
 	db.logger.Warn("alkey: "+message, "error", err)
 }
 
+// lost logs, once, that the store was closed before it could be told of a commit. After any other
+// error the store sees to it later.
+func (db *database) lost(err error) {
+	if errors.Is(err, tokens.ErrClosed) {
+		db.warn("a commit was not published because the token store was closed: other processes may serve what it made stale; close databases before their store", err)
+	}
+}
+
 // watch logs, once, a query on behalf of an HTTP request that has no scope of the store: its
 // transactions are not tied to what it reads.
 func (db *database) watch(ctx context.Context) {

@@ -278,9 +278,8 @@ func (t *transaction) end(outcome tokens.Outcome) {
 		// What was changed and never fenced is published all the same: late is better than never.
 		if changes := t.total(); !changes.Empty() {
 			// After most errors the store keeps the changes and publishes them itself.
-			if _, err := t.db.store.Publish(t.ctx, t.owner, changes); errors.Is(err, tokens.ErrClosed) {
-				t.db.warn("a commit was made after the token store was closed: other processes may serve what it made stale; close databases before their store", err)
-			}
+			_, err := t.db.store.Publish(t.ctx, t.owner, changes)
+			t.db.lost(err)
 			for _, s := range scopes {
 				s.changed(changes)
 			}
@@ -295,7 +294,7 @@ func (t *transaction) end(outcome tokens.Outcome) {
 			if t.owner == "" {
 				t.owner = tokens.NewOwner()
 			}
-			_ = t.db.store.Abandon(t.ctx, t.owner, changes, t.db.lease)
+			t.db.lost(t.db.store.Abandon(t.ctx, t.owner, changes, t.db.lease))
 			for _, s := range scopes {
 				s.changed(changes)
 			}
