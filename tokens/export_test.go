@@ -15,3 +15,11 @@ func LostBy(w *Writes) *Changes {
 	w.End(RolledBack)
 	return l.last.Load().changes
 }
+
+// Fences returns how many fences, dead ones included, are on a record.
+func (m *Memory) Fences(id ID) int {
+	if r, ok := m.records.Load(id); ok {
+		return len(r.fences)
+	}
+	return 0
+}
