@@ -48,6 +48,8 @@ const (
 	defaultTTL    = 24 * time.Hour
 	// hangLimit bounds one attempt of a client that does not respect deadlines of contexts.
 	hangLimit = 500 * time.Millisecond
+	// firstContact bounds how long a start waits for the server.
+	firstContact = 2 * time.Second
 )
 
 // ErrOptions is returned for RedisOptions and environment variables that cannot be used.
@@ -89,7 +91,7 @@ func NewRedis(ctx context.Context, opts RedisOptions) (*Store, error) {
 // has to wait for it.
 func connect(ctx context.Context, b *Redis) *Store {
 	s := New(b)
-	ctx, cancel := context.WithTimeout(ctx, s.limits.write)
+	ctx, cancel := context.WithTimeout(ctx, firstContact)
 	defer cancel()
 	if snap, err := b.Read(ctx, []ID{sweepAll}); err != nil {
 		s.outage.begin(s, err, false)

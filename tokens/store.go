@@ -51,7 +51,7 @@ type Option func(*Store)
 func WithLogger(l *slog.Logger) Option { return func(s *Store) { s.logger = l } }
 
 // WithReadTimeout limits how long a read waits for the backend; the first that waits longer makes
-// all others fail at once until the backend is back. Default 100 ms; none for a backend in this process.
+// all others fail at once until the backend is back. Default 250 ms; none for a backend in this process.
 func WithReadTimeout(d time.Duration) Option { return func(s *Store) { s.limits.read = d } }
 
 // WithWriteTimeout limits how long a fence, a publish or a release waits. Default 500 ms; none for
@@ -69,7 +69,7 @@ func New(b Backend, opts ...Option) *Store {
 		logger:  slog.Default(),
 		now:     time.Now,
 		limits: limits{
-			read:    100 * time.Millisecond,
+			read:    250 * time.Millisecond,
 			write:   500 * time.Millisecond,
 			waiting: 10_000,
 			probe:   [2]time.Duration{25 * time.Millisecond, time.Second},

@@ -209,7 +209,7 @@ func TestDefaultLimits(t *testing.T) {
 		b.set(hangs)
 		start := time.Now()
 		down(t, s, "the backend hangs")
-		if waited := time.Since(start); waited != 100*time.Millisecond {
+		if waited := time.Since(start); waited != 250*time.Millisecond {
 			t.Errorf("a read waited %v", waited)
 		}
 	})
