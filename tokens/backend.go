@@ -9,7 +9,8 @@ import (
 // does to a record and why; tokenstest.Run holds an implementation to it. Implementations are safe
 // for concurrent use. Every operation is one round trip on a single server, may be run twice or
 // late without harm, and knows records only: which records an argument depends on and a write
-// affects is the Store's business. They keep no list of records beyond the call.
+// affects is the Store's business. They keep no list of records beyond a call that has
+// succeeded.
 type Backend interface {
 	// Read returns the state of every record in ids, in order. A record that is missing, bare of
 	// both stamp and fence, or not understood is given a new stamp first, and so is one from which

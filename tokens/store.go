@@ -136,25 +136,28 @@ func (s *Store) Read(ctx context.Context, ids []ID) ([]Token, error) {
 		list = new([]ID)
 	}
 	records := appendPlan((*list)[:0], ids)
-	defer func() {
-		clear(records)
-		*list = records
-		s.plans.Put(list)
-	}()
+	snap, err := s.read(ctx, records)
+	if err != nil {
+		// The list is not used again: after a timeout a backend may still be reading it.
+		return nil, s.failed(ctx, err, false)
+	}
+	tokens := s.tokens(ids, records, snap)
+	clear(records)
+	*list = records
+	s.plans.Put(list)
+	return tokens, nil
+}
+
+func (s *Store) read(ctx context.Context, records []ID) (Snapshot, error) {
 	if d := s.limits.read; d > 0 {
 		limited, cancel := context.WithTimeout(ctx, d)
 		defer cancel()
-		snap, err := s.backend.Read(limited, records)
-		return s.tokens(ctx, ids, records, snap, err)
+		return s.backend.Read(limited, records)
 	}
-	snap, err := s.backend.Read(ctx, records)
-	return s.tokens(ctx, ids, records, snap, err)
+	return s.backend.Read(ctx, records)
 }
 
-func (s *Store) tokens(ctx context.Context, ids, records []ID, snap Snapshot, err error) ([]Token, error) {
-	if err != nil {
-		return nil, s.failed(ctx, err, false)
-	}
+func (s *Store) tokens(ids, records []ID, snap Snapshot) []Token {
 	tokens := snap.States[:len(ids):len(ids)]
 	everything := snap.States[len(snap.States)-1]
 	seen := snap.Clock
@@ -168,7 +171,7 @@ func (s *Store) tokens(ctx context.Context, ids, records []ID, snap Snapshot, er
 		tokens[i] = t
 	}
 	s.see(seen)
-	return tokens, nil
+	return tokens
 }
 
 func merge(t, s Token) Token {
