@@ -28,6 +28,8 @@
 // # What stays as it was
 //
 // Contexts, prepared statements, named arguments, results, errors and their types, the pool's
-// statistics, driver.ErrBadConn and driver.ErrSkip. The one thing that a caller can notice is
-// database/sql's Conn.Raw: it gives a [*Conn], whose Bare method leads to the driver's connection.
+// statistics, driver.ErrBadConn and driver.ErrSkip. Two things a caller can notice. database/sql's
+// Conn.Raw gives a [*Conn], whose Bare method leads to the driver's connection. And with a driver whose
+// connections have Queryer but not Execer, Exec refuses arguments of types that only the driver's
+// statements accept; modernc.org/sqlite has both.
 package txscope
