@@ -120,13 +120,13 @@ func (c *Changes) index() {
 
 // Merge adds all of o.
 func (c *Changes) Merge(o *Changes) {
-	for id := range o.all {
+	for id := range o.All {
 		c.Add(id)
 	}
 }
 
-// all yields the changes in no order.
-func (c *Changes) all(yield func(ID) bool) {
+// All yields the changes in no order, as IDs returns them.
+func (c *Changes) All(yield func(ID) bool) {
 	if c.everything {
 		yield(Global)
 		return
@@ -153,7 +153,7 @@ func (c *Changes) all(yield func(ID) bool) {
 
 // IDs returns the changes in the order of their text; a table stands for all its rows.
 func (c *Changes) IDs() []ID {
-	ids := slices.Collect(c.all)
+	ids := slices.Collect(c.All)
 	slices.SortFunc(ids, compareIDs)
 	return ids
 }

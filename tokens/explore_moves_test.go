@@ -170,7 +170,7 @@ func exBits(c *Changes) (bits uint8) {
 	if c.everything {
 		return exEverything
 	}
-	for id := range c.all {
+	for id := range c.All {
 		row := slices.Index(exIDs[:exRows], id)
 		if row < 0 {
 			return exEverything

@@ -3,6 +3,7 @@ package txscope
 import (
 	"context"
 	"database/sql/driver"
+	"time"
 
 	"github.com/alkey-go/alkey/tokens"
 )
@@ -25,8 +26,25 @@ type Capture interface {
 	Handles(d driver.Driver) bool
 
 	// Database makes what the connections of one connector share, such as what is known of the
-	// schema. warn logs a problem of the capture, once for each text of a message.
-	Database(warn func(message string, err error)) Database
+	// schema.
+	Database(s Setup) Database
+}
+
+// Setup is what a Database is made with.
+type Setup struct {
+	// Warn counts a problem of the capture, and logs it once for each text of a message, which says
+	// what is lost by it and what to do. Safe for concurrent use.
+	Warn func(message string, err error)
+
+	// Lease is how long a fence lasts.
+	Lease time.Duration
+
+	// MaxSchemaAge is how long what is known of the schema can be used before the database is asked
+	// whether it still holds. A change of the schema that the capture sees counts at once.
+	MaxSchemaAge time.Duration
+
+	// Touch tells whose parents change with them.
+	Touch *TouchRules
 }
 
 // Database is what the connections of one connector share in a capture. It is safe for concurrent
@@ -91,13 +109,60 @@ type SnapshotSession interface {
 	Reading() bool
 }
 
+// RunningSession is a Session that has a hand in how statements run: it can send another text, ask
+// for keys before or after, or give a statement outside of any transaction one of its own.
+type RunningSession interface {
+	Session
+
+	// Exec is called in place of the driver, between Before and After. run sends the statement as it
+	// is; it is called once at most. An error of run's is returned as it is: driver.ErrSkip means that
+	// the statement was not sent.
+	//
+	// A statement in a transaction of its own goes like this: Unsure, BEGIN, the statement, what it
+	// changed to the Recorder, Committing, COMMIT. If it is rolled back instead, RolledBack; if COMMIT
+	// fails its error is returned, and Judge is asked about it.
+	Exec(ctx context.Context, call *Call, run func() (driver.Result, error)) (driver.Result, error)
+
+	// Query is Exec for rows. Rows that end a transaction of their own do so when Next has nothing
+	// more to give, or when they are closed before. Then Next returns the error of a COMMIT that
+	// failed, and Close returns it again.
+	Query(ctx context.Context, call *Call, run func() (driver.Rows, error)) (driver.Rows, error)
+}
+
+// CommittingSession is a Session that has something to do before a COMMIT: to ask the database what
+// was written, say.
+type CommittingSession interface {
+	Session
+
+	// BeforeCommit is called before the wrapper fences and sends the COMMIT of a transaction that was
+	// begun by the API or by text. What it finds goes to the Recorder. An error is what COMMIT would
+	// have failed with: the transaction is rolled back, and the user gets that error. A failure of the
+	// session's own is none; it sweeps instead.
+	BeforeCommit(ctx context.Context) error
+}
+
 // Recorder takes what a Session sees. Its methods are called while a method of the connection runs,
 // from the same goroutine; in the middle of a statement, if the session can, since a row that the
 // statement returns can be read by others in the request before it ends.
 type Recorder interface {
-	// Add notes that the running statement changes id: a row, a table (all its rows) or
-	// tokens.Global.
-	Add(id tokens.ID)
+	// Add notes that the running statement changes a row.
+	Add(row tokens.ID)
+
+	// Sweep notes that the running statement changes rows that are not known: of a table, or
+	// anything with tokens.Global. why is for the people who read Stats: a few words without
+	// anything of the statement's values, "no primary key" say.
+	Sweep(table tokens.ID, why string)
+
+	// Unsure notes that the running transaction may have changed what is not known yet: until it is
+	// over nothing counts as unchanged to its own request, and if it does not commit the request
+	// stores nothing any more. What it did change must be added before the commit.
+	Unsure()
+
+	// Apart notes changes that become visible by themselves while a transaction goes on, and that
+	// its rollback does not take back: those of tables without transactions. They are fenced
+	// when it returns, and published by done, which must be called. With an error the statement must
+	// not be run.
+	Apart(changes *tokens.Changes, why string) (done func(), err error)
 
 	// Incomplete notes that the running transaction has done what the session could not follow, as
 	// a savepoint set behind its back. Nothing that is recorded is forgotten from then on, before

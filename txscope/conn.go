@@ -23,7 +23,10 @@ type Conn struct {
 	bare    driver.Conn
 	db      *database
 	session Session
-	reading SnapshotSession // session, if it is one
+	// session, where it is one.
+	reading    SnapshotSession
+	running    RunningSession
+	committing CommittingSession
 
 	// What the bare connection can do; nil where it cannot.
 	execer        driver.ExecerContext
@@ -105,6 +108,8 @@ func (c *Conn) Bare() driver.Conn {
 func (c *Conn) watch(s Session) {
 	c.session = s
 	c.reading, _ = s.(SnapshotSession)
+	c.running, _ = s.(RunningSession)
+	c.committing, _ = s.(CommittingSession)
 }
 
 // enter begins a call: what an earlier one left is settled, and the transaction that the call runs
@@ -142,8 +147,12 @@ func (c *Conn) begin(ctx context.Context, explicit bool) {
 	c.tx.began = c.since
 }
 
-// exec runs a statement, which send sends.
-func (c *Conn) exec(ctx context.Context, call Call, control Control, send func() (driver.Result, error)) (driver.Result, error) {
+// exec runs a statement, which run sends.
+func (c *Conn) exec(ctx context.Context, call Call, control Control, run func() (driver.Result, error)) (driver.Result, error) {
+	send := run
+	if c.running != nil {
+		send = func() (driver.Result, error) { return c.running.Exec(ctx, &c.call, run) }
+	}
 	if c.start(ctx, call, control) {
 		var res driver.Result
 		err := c.commitText(ctx, func() (err error) {
@@ -157,7 +166,11 @@ func (c *Conn) exec(ctx context.Context, call Call, control Control, send func()
 }
 
 // query is exec for a statement that returns rows.
-func (c *Conn) query(ctx context.Context, call Call, control Control, send func() (driver.Rows, error)) (driver.Rows, error) {
+func (c *Conn) query(ctx context.Context, call Call, control Control, run func() (driver.Rows, error)) (driver.Rows, error) {
+	send := run
+	if c.running != nil {
+		send = func() (driver.Rows, error) { return c.running.Query(ctx, &c.call, run) }
+	}
 	if c.start(ctx, call, control) {
 		var rows driver.Rows
 		err := c.commitText(ctx, func() (err error) {
@@ -172,7 +185,7 @@ func (c *Conn) query(ctx context.Context, call Call, control Control, send func(
 	}
 	c.unread++
 	err = c.after(control, nil)
-	return &rows{Rows: bare, c: c, ctx: ctx}, err
+	return &rows{Rows: Rows{bare}, c: c, ctx: ctx}, err
 }
 
 // start prepares for a statement. If commits is true it commits the open transaction, and is to be
@@ -356,13 +369,20 @@ func (c *Conn) refusal(err error) error {
 	if err == nil {
 		return nil // the session could not prevent the commit
 	}
+	if errors.Is(err, refused) {
+		return err
+	}
 	return fmt.Errorf("%w: %w", refused, err)
 }
 
 // commit sends a COMMIT under the protocol.
-func (c *Conn) commit(send, rollback func() error) error {
+func (c *Conn) commit(ctx context.Context, send, rollback func() error) error {
 	c.sending = true
-	open, err := c.tx.commit(&c.renewal, send, rollback, c.judge)
+	prepare := func() error { return nil }
+	if c.committing != nil {
+		prepare = func() error { return c.committing.BeforeCommit(ctx) }
+	}
+	open, err := c.tx.commit(&c.renewal, prepare, send, rollback, c.judge)
 	c.sending = false
 	c.undone, c.announced = false, false
 	if !open {
@@ -371,9 +391,13 @@ func (c *Conn) commit(send, rollback func() error) error {
 	return err
 }
 
+// judge tells what a COMMIT or a ROLLBACK with the error err has done to the transaction.
 func (c *Conn) judge(err error) Verdict {
-	if c.undone {
+	switch {
+	case c.undone:
 		return VerdictRolledBack
+	case err == nil:
+		return VerdictCommitted
 	}
 	return c.session.Judge(err)
 }
@@ -392,7 +416,7 @@ func (c *Conn) commits(control Control) bool {
 // commitText sends a COMMIT that the user has written. It is not sent if the driver has no such
 // method: then send returns driver.ErrSkip.
 func (c *Conn) commitText(ctx context.Context, send func() error) error {
-	err := c.commit(func() error {
+	err := c.commit(ctx, func() error {
 		err := send()
 		c.session.After(ctx, &c.call, err)
 		return err
@@ -602,7 +626,7 @@ func (x *tx) Commit() error {
 		c.settle(err)
 		return err
 	}
-	err := c.commit(x.bare.Commit, x.bare.Rollback)
+	err := c.commit(x.ctx, x.bare.Commit, x.bare.Rollback)
 	if c.tx != nil {
 		// database/sql is done with it and would give the connection to others.
 		c.broken = true
@@ -635,7 +659,35 @@ func (x *tx) Rollback() error {
 type recorder struct{ c *Conn }
 
 // Add is part of Recorder.
-func (r recorder) Add(id tokens.ID) { r.c.current().change(id) }
+func (r recorder) Add(row tokens.ID) { r.c.current().change(row) }
+
+// Sweep is part of Recorder.
+func (r recorder) Sweep(table tokens.ID, why string) { r.c.current().sweep(table, why) }
+
+// Unsure is part of Recorder.
+func (r recorder) Unsure() { r.c.current().writes.Incomplete() }
+
+// Apart is part of Recorder.
+func (r recorder) Apart(changes *tokens.Changes, why string) (done func(), err error) {
+	t := r.c.db.begin(r.c.callContext(), false)
+	for id := range changes.All {
+		if id.IsTable() || id == tokens.Global {
+			t.sweep(id, why)
+		} else {
+			t.change(id)
+		}
+	}
+	if err := t.fence(); err != nil {
+		t.end(tokens.RolledBack)
+		return nil, err
+	}
+	var renewed renewal
+	renewed.start(t)
+	return func() {
+		renewed.stop()
+		t.end(tokens.Committed)
+	}, nil
+}
 
 // Incomplete is part of Recorder.
 func (r recorder) Incomplete() { r.c.current().incomplete() }
@@ -666,12 +718,14 @@ func (c *Conn) current() *transaction {
 }
 
 // beginInside enters a transaction that is met when it writes.
-func (c *Conn) beginInside() {
-	ctx := c.ctx
-	if ctx == nil {
-		ctx = context.Background() // by way of the bare connection
+func (c *Conn) beginInside() { c.begin(c.callContext(), false) }
+
+// callContext returns the context of the call that is running.
+func (c *Conn) callContext() context.Context {
+	if c.ctx == nil {
+		return context.Background() // by way of the bare connection
 	}
-	c.begin(ctx, false)
+	return c.ctx
 }
 
 // Committing is part of Recorder.

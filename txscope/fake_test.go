@@ -260,7 +260,7 @@ type fakeCapture struct{}
 
 func (fakeCapture) Handles(d driver.Driver) bool { _, ok := d.(*fakeDriver); return ok }
 
-func (fakeCapture) Database(func(string, error)) txscope.Database { return fakeCapture{} }
+func (fakeCapture) Database(txscope.Setup) txscope.Database { return fakeCapture{} }
 
 func (fakeCapture) Session(c driver.Conn, rec txscope.Recorder) (txscope.Session, error) {
 	return &fakeSession{c: c.(interface{ state() *fakeConn }).state(), rec: rec}, nil

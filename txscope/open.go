@@ -64,7 +64,12 @@ func wrap(c driver.Connector, driverName string, store *tokens.Store, opts []Opt
 		return nil, err
 	}
 	store.AddDatabase()
-	return &connector{bare: c, db: db, shared: capture.Database(db.warn)}, nil
+	return &connector{bare: c, db: db, shared: capture.Database(Setup{
+		Warn:         db.warn,
+		Lease:        db.lease,
+		MaxSchemaAge: db.maxSchemaAge,
+		Touch:        &db.touch,
+	})}, nil
 }
 
 // connectorOf makes the connector that sql.Open would use.
@@ -146,6 +151,13 @@ func names() []string {
 var imports = map[string]string{
 	"sqlite":             "sqlite",
 	"modernc.org/sqlite": "sqlite",
+
+	"pgx":                            "postgres",
+	"pgx/v5":                         "postgres",
+	"postgres":                       "postgres",
+	"github.com/jackc/pgx/v5/stdlib": "postgres",
+	"mysql":                          "mysql",
+	"github.com/go-sql-driver/mysql": "mysql",
 }
 
 func noCapture(driverName string) error {
@@ -164,7 +176,7 @@ func noCaptureLocked(driverName string) error {
 	if n := names(); len(n) > 0 {
 		have = strings.Join(n, ", ")
 	}
-	return fmt.Errorf("%w for driver %q: the captures that are imported are: %s; that for SQLite is in github.com/alkey-go/alkey/txscope/sqlite; another can be written as a txscope.Capture. A driver that wraps another, for telemetry say, goes around the connector that txscope.Wrap returns", ErrNoCapture, driverName, have)
+	return fmt.Errorf("%w for driver %q: the captures that are imported are: %s; those for SQLite, PostgreSQL and MySQL are in github.com/alkey-go/alkey/txscope/sqlite, .../postgres and .../mysql; another can be written as a txscope.Capture. A driver that wraps another, for telemetry say, goes around the connector that txscope.Wrap returns", ErrNoCapture, driverName, have)
 }
 
 // redact takes the password of a dsn out of an error that the driver made of it. Where there is

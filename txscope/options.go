@@ -23,7 +23,11 @@ type database struct {
 	strict bool
 	logger *slog.Logger
 
+	touch        TouchRules
+	maxSchemaAge time.Duration
+
 	renewals *renewals
+	stats    stats
 
 	warned    sync.Map    // messages that were logged
 	scopeless atomic.Bool // a request without a scope was logged
@@ -37,6 +41,9 @@ var ErrOption = errors.New("alkey: invalid option")
 const (
 	defaultLease = 30 * time.Second
 	minLease     = time.Second
+
+	defaultSchemaAge = time.Minute
+	minSchemaAge     = time.Second
 )
 
 // Lease sets how long a fence lasts whose transaction died: until then what it was about to change
@@ -49,6 +56,12 @@ func Lease(d time.Duration) Option { return func(db *database) { db.lease = d } 
 // soon as the store is back.
 func Strict() Option { return func(db *database) { db.strict = true } }
 
+// MaxSchemaAge sets how long what is known of the schema is used before the database is asked whether
+// it still holds: until then a trigger, a foreign key or a primary key that another program has made
+// or changed may not be reckoned with. What is changed through the wrapped database counts at once,
+// and SQLite tells by itself. At least 1 s; default 1 minute.
+func MaxSchemaAge(d time.Duration) Option { return func(db *database) { db.maxSchemaAge = d } }
+
 // WithLogger sets where the database's warnings go. Default, and for nil: slog.Default.
 func WithLogger(l *slog.Logger) Option { return func(db *database) { db.logger = l } }
 
@@ -59,7 +72,7 @@ func newDatabase(store *tokens.Store, opts []Option) (*database, error) {
 	if store.Closed() {
 		return nil, fmt.Errorf("%w: the token store is closed: no change could be published", ErrOption)
 	}
-	db := &database{store: store, lease: defaultLease}
+	db := &database{store: store, lease: defaultLease, maxSchemaAge: defaultSchemaAge}
 	for _, o := range opts {
 		if o != nil {
 			o(db)
@@ -68,6 +81,9 @@ func newDatabase(store *tokens.Store, opts []Option) (*database, error) {
 	if db.lease < minLease {
 		return nil, fmt.Errorf("%w: Lease(%s): at least %s", ErrOption, db.lease, minLease)
 	}
+	if db.maxSchemaAge < minSchemaAge {
+		return nil, fmt.Errorf("%w: MaxSchemaAge(%s): at least %s", ErrOption, db.maxSchemaAge, minSchemaAge)
+	}
 	db.renewals = newRenewals(db.lease)
 	if db.logger == nil {
 		db.logger = slog.Default()
@@ -75,8 +91,9 @@ func newDatabase(store *tokens.Store, opts []Option) (*database, error) {
 	return db, nil
 }
 
-// warn logs a message once.
+// warn counts a problem of the capture, and logs its message once.
 func (db *database) warn(message string, err error) {
+	db.stats.problem(message)
 	if _, again := db.warned.LoadOrStore(message, struct{}{}); again {
 		return
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql/driver"
 	"io"
-	"reflect"
 )
 
 // stmt is a prepared statement that knows its connection.
@@ -88,28 +87,24 @@ func namedValues(values []driver.Value) []driver.NamedValue {
 }
 
 // rows are the rows of a statement that is committed by itself, at the latest when they are closed.
-// What the bare rows lack of the optional methods answers as database/sql does for those without.
 type rows struct {
-	driver.Rows
+	Rows
 	c       *Conn
 	ctx     context.Context
 	refused error // why the commit that a row was to make did not happen
 	closed  bool
 }
 
-var (
-	_ driver.RowsNextResultSet              = (*rows)(nil)
-	_ driver.RowsColumnTypeScanType         = (*rows)(nil)
-	_ driver.RowsColumnTypeDatabaseTypeName = (*rows)(nil)
-	_ driver.RowsColumnTypeLength           = (*rows)(nil)
-	_ driver.RowsColumnTypeNullable         = (*rows)(nil)
-	_ driver.RowsColumnTypePrecisionScale   = (*rows)(nil)
-)
-
 // Next is part of driver.Rows.
 func (r *rows) Next(dest []driver.Value) error {
 	r.c.ctx = r.ctx
 	return r.read(r.Rows.Next(dest))
+}
+
+// NextResultSet is part of driver.RowsNextResultSet.
+func (r *rows) NextResultSet() error {
+	r.c.ctx = r.ctx
+	return r.read(r.Rows.NextResultSet())
 }
 
 // read takes in what the driver said.
@@ -139,60 +134,4 @@ func (r *rows) Close() error {
 	c.ctx = nil
 	c.callDue()
 	return err
-}
-
-// HasNextResultSet is part of driver.RowsNextResultSet.
-func (r *rows) HasNextResultSet() bool {
-	next, ok := r.Rows.(driver.RowsNextResultSet)
-	return ok && next.HasNextResultSet()
-}
-
-// NextResultSet is part of driver.RowsNextResultSet.
-func (r *rows) NextResultSet() error {
-	next, ok := r.Rows.(driver.RowsNextResultSet)
-	if !ok {
-		return io.EOF
-	}
-	r.c.ctx = r.ctx
-	return r.read(next.NextResultSet())
-}
-
-// ColumnTypeScanType is part of driver.RowsColumnTypeScanType.
-func (r *rows) ColumnTypeScanType(index int) reflect.Type {
-	if t, ok := r.Rows.(driver.RowsColumnTypeScanType); ok {
-		return t.ColumnTypeScanType(index)
-	}
-	return reflect.TypeFor[any]()
-}
-
-// ColumnTypeDatabaseTypeName is part of driver.RowsColumnTypeDatabaseTypeName.
-func (r *rows) ColumnTypeDatabaseTypeName(index int) string {
-	if t, ok := r.Rows.(driver.RowsColumnTypeDatabaseTypeName); ok {
-		return t.ColumnTypeDatabaseTypeName(index)
-	}
-	return ""
-}
-
-// ColumnTypeLength is part of driver.RowsColumnTypeLength.
-func (r *rows) ColumnTypeLength(index int) (length int64, ok bool) {
-	if t, ok := r.Rows.(driver.RowsColumnTypeLength); ok {
-		return t.ColumnTypeLength(index)
-	}
-	return 0, false
-}
-
-// ColumnTypeNullable is part of driver.RowsColumnTypeNullable.
-func (r *rows) ColumnTypeNullable(index int) (nullable, ok bool) {
-	if t, ok := r.Rows.(driver.RowsColumnTypeNullable); ok {
-		return t.ColumnTypeNullable(index)
-	}
-	return false, false
-}
-
-// ColumnTypePrecisionScale is part of driver.RowsColumnTypePrecisionScale.
-func (r *rows) ColumnTypePrecisionScale(index int) (precision, scale int64, ok bool) {
-	if t, ok := r.Rows.(driver.RowsColumnTypePrecisionScale); ok {
-		return t.ColumnTypePrecisionScale(index)
-	}
-	return 0, 0, false
 }

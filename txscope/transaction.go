@@ -21,6 +21,7 @@ type transaction struct {
 	explicit atomic.Bool     // has a BEGIN
 	began    tokens.Stamp    // the largest stamp seen before BEGIN
 	writes   *tokens.Writes
+	tally    tally
 
 	// Savepoints, for as long as their text was followed.
 	bySavepoint bool // the first of them began the transaction, and releasing it commits
@@ -94,6 +95,12 @@ func (t *transaction) join(ctx context.Context) {
 	s.enter(t)
 }
 
+// sweep notes that rows of a table have changed, and the capture does not know which.
+func (t *transaction) sweep(table tokens.ID, why string) {
+	t.tally.sweep(table, why)
+	t.change(table)
+}
+
 // change notes what the capture has seen.
 func (t *transaction) change(id tokens.ID) {
 	t.more.Store(true)
@@ -136,8 +143,12 @@ func (t *transaction) add(ctx context.Context, changes *tokens.Changes) (bool, e
 		t.mu.Lock()
 		switch t.phase {
 		case running:
-			for _, id := range changes.IDs() {
-				t.change(id)
+			for id := range changes.All {
+				if id.IsTable() || id == tokens.Global {
+					t.sweep(id, whyByHand)
+				} else {
+					t.change(id)
+				}
 			}
 			t.mu.Unlock()
 			return true, nil
@@ -213,26 +224,30 @@ func (t *transaction) fresh() bool {
 // covered reports whether everything that has changed is under a fresh fence.
 func (t *transaction) covered() bool { return !t.more.Load() && t.fresh() }
 
-// commit runs send, which sends COMMIT, under the protocol. judge tells what an error of send, or
-// of rollback, means. With Strict and a store that takes no fence, COMMIT is not sent: rollback is
-// called, and the error wraps ErrFence. open is true if the transaction goes on all the same, as
-// when the database is busy.
-func (t *transaction) commit(r *renewal, send, rollback func() error, judge func(error) Verdict) (open bool, err error) {
-	if err := t.fence(); err != nil {
+// commit runs send, which sends COMMIT, under the protocol, after prepare. judge tells what send, or
+// rollback, has done. If prepare fails, or with Strict the store takes no fence, COMMIT is not
+// sent: rollback is called, and the error is prepare's, or wraps ErrFence. open is true if the
+// transaction goes on all the same, as when the database is busy.
+func (t *transaction) commit(r *renewal, prepare, send, rollback func() error, judge func(error) Verdict) (open bool, err error) {
+	if err = prepare(); err == nil {
+		err = t.fence()
+	}
+	if err != nil {
 		verdict := VerdictRolledBack
 		if rerr := rollback(); rerr != nil {
-			verdict = judge(rerr)
-			err = errors.Join(err, rerr)
+			if judge(rerr) == VerdictOngoing {
+				verdict = VerdictOngoing
+			} // else it is over, and nobody has sent a COMMIT
+			if errors.Is(err, ErrFence) {
+				err = errors.Join(err, rerr)
+			}
 		}
 		return t.conclude(verdict), err
 	}
 	r.start(t)
 	err = send()
 	r.stop()
-	if err != nil {
-		return t.conclude(judge(err)), err
-	}
-	return t.conclude(VerdictCommitted), nil
+	return t.conclude(judge(err)), err
 }
 
 // conclude ends the transaction by the verdict, or lets it go on.
@@ -273,10 +288,17 @@ func (t *transaction) end(outcome tokens.Outcome) {
 	scopes := t.scopes
 	t.mu.Unlock()
 
+	var changes *tokens.Changes
+	if outcome != tokens.RolledBack {
+		changes = t.total()
+	}
+	if t.writes.Dirty() {
+		t.db.stats.ended(outcome, changes, &t.tally)
+	}
 	switch {
 	case outcome == tokens.Committed:
 		// What was changed and never fenced is published all the same: late is better than never.
-		if changes := t.total(); !changes.Empty() {
+		if !changes.Empty() {
 			// After most errors the store keeps the changes and publishes them itself.
 			_, err := t.db.store.Publish(t.ctx, t.owner, changes)
 			t.db.lost(err)
@@ -290,7 +312,7 @@ func (t *transaction) end(outcome tokens.Outcome) {
 			_ = t.db.store.Release(t.ctx, t.owner, t.fenced)
 		}
 	default:
-		if changes := t.total(); !changes.Empty() {
+		if !changes.Empty() {
 			if t.owner == "" {
 				t.owner = tokens.NewOwner()
 			}

@@ -13,10 +13,10 @@ func (s *RedisServer) Resume() { s.t.Helper(); s.signal(syscall.SIGCONT) }
 
 func (s *RedisServer) signal(sig syscall.Signal) {
 	s.t.Helper()
-	if s.cmd == nil {
+	if s.Pid() == 0 {
 		s.t.Fatalf("redis-server is stopped")
 	}
-	if err := s.cmd.Process.Signal(sig); err != nil {
+	if err := s.process.cmd.Process.Signal(sig); err != nil {
 		s.t.Fatalf("redis-server: %v", err)
 	}
 }

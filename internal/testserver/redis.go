@@ -4,10 +4,8 @@ package testserver
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/url"
 	"os"
@@ -15,7 +13,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -43,9 +40,6 @@ func Missing(t T, what string) {
 	t.Skipf("%s is not installed", what)
 }
 
-// startLimit is how long a server may take to answer.
-const startLimit = 20 * time.Second
-
 // RedisServer is a redis-server of its own for one test. Its methods are for one goroutine.
 type RedisServer struct {
 	t    T
@@ -54,9 +48,7 @@ type RedisServer struct {
 	args []string
 	tls  *tls.Config // nil: the port speaks no TLS
 
-	cmd  *exec.Cmd
-	log  *output
-	done chan struct{} // closed when the process has been waited for
+	process process
 }
 
 // Redis starts a redis-server on a free port, which keeps nothing on disk unless args say so
@@ -88,21 +80,18 @@ func launch(t T, s *RedisServer) *RedisServer {
 		s.tls.RootCAs = roots
 	}
 	t.Cleanup(s.Stop)
-	// Another process may take a free port before the server does.
-	var err error
-	for range 5 {
-		if s.port, err = freePort(); err != nil {
-			continue
-		}
-		if err = s.start(); err == nil {
-			return s
-		}
-		if s.tls != nil && strings.Contains(err.Error(), ">>> '\"tls-port\"") {
+	err := onFreePort(func(port int) error {
+		s.port = port
+		err := s.start()
+		if err != nil && s.tls != nil && strings.Contains(err.Error(), ">>> '\"tls-port\"") {
 			Missing(t, "a redis-server that was built with TLS")
 		}
+		return err
+	})
+	if err != nil {
+		t.Fatalf("redis-server: %v", err)
 	}
-	t.Fatalf("redis-server: %v", err)
-	return nil
+	return s
 }
 
 // Addr returns host and port.
@@ -127,22 +116,10 @@ func (s *RedisServer) TLS() *tls.Config { return s.tls.Clone() }
 func (s *RedisServer) CAFile() string { return filepath.Join(s.dir, caFile) }
 
 // Pid returns the process id, 0 while the server is stopped.
-func (s *RedisServer) Pid() int {
-	if s.cmd == nil {
-		return 0
-	}
-	return s.cmd.Process.Pid
-}
+func (s *RedisServer) Pid() int { return s.process.pid() }
 
 // Stop kills the server and waits until it is gone. Calling it again does nothing.
-func (s *RedisServer) Stop() {
-	if s.cmd == nil {
-		return
-	}
-	_ = s.cmd.Process.Kill() // an error says that it is gone already
-	<-s.done
-	s.cmd = nil
-}
+func (s *RedisServer) Stop() { s.process.kill() }
 
 // Restart starts the server again on the same port, after stopping it if it runs. Without
 // persistence it comes back empty.
@@ -166,43 +143,7 @@ func (s *RedisServer) start() error {
 		args = append(args, "--port", "0", "--tls-port", strconv.Itoa(s.port), "--tls-auth-clients", "no", "--tls-ca-cert-file", s.CAFile(),
 			"--tls-cert-file", filepath.Join(s.dir, certFile), "--tls-key-file", filepath.Join(s.dir, keyFile))
 	}
-	s.log = new(output)
-	cmd := exec.Command("redis-server", append(args, s.args...)...)
-	cmd.Stdout, cmd.Stderr = s.log, s.log
-	done := make(chan struct{})
-	if err := spawn(cmd, done); err != nil {
-		return err
-	}
-	s.cmd, s.done = cmd, done
-
-	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
-	defer cancel()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := ping(s.Addr(), s.tls)
-		if err == nil && s.running() {
-			return nil
-		}
-		select {
-		case <-done:
-			s.cmd = nil
-			return fmt.Errorf("it ended at once:\n%s", s.log)
-		case <-ctx.Done():
-			s.Stop()
-			return fmt.Errorf("no answer within %v (%w):\n%s", startLimit, err, s.log)
-		case <-tick.C:
-		}
-	}
-}
-
-func (s *RedisServer) running() bool {
-	select {
-	case <-s.done:
-		return false
-	default:
-		return true
-	}
+	return s.process.start(exec.Command("redis-server", append(args, s.args...)...), func() error { return ping(s.Addr(), s.tls) })
 }
 
 // ping waits for the answer that a server gives once it has loaded its data.
@@ -234,32 +175,4 @@ func ping(addr string, secure *tls.Config) error {
 		return errors.New(line)
 	}
 	return nil
-}
-
-// freePort asks the system for a port that nobody uses now.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
-}
-
-// output keeps what a server prints.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
 }

@@ -8,7 +8,10 @@ import (
 
 // spawn starts cmd so that it does not outlive this process, and closes done when it has ended.
 func spawn(cmd *exec.Cmd, done chan<- struct{}) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = new(syscall.SysProcAttr)
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	started := make(chan error, 1)
 	go func() {
 		// The kernel sends the signal when the starting thread ends, not the process: this one

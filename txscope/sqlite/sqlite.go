@@ -70,8 +70,8 @@ func (capture) Handles(d driver.Driver) bool {
 }
 
 // Database is part of txscope.Capture.
-func (capture) Database(warn func(string, error)) txscope.Database {
-	db := &database{warn: warn, files: make(map[string]*schema)}
+func (capture) Database(setup txscope.Setup) txscope.Database {
+	db := &database{warn: setup.Warn, files: make(map[string]*schema)}
 	db.generation.Store(1)
 	return db
 }
