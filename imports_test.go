@@ -29,7 +29,7 @@ var mayImport = []rule{
 	{"request", []string{"tokens", "txscope", "cache"}},
 	{"txscope", []string{"tokens"}},
 	{"txscope/txscopetest", []string{"txscope", "tokens"}},
-	{"txscope/internal/...", []string{"txscope/internal/..."}},
+	{"txscope/internal/...", []string{"txscope/internal/...", "tokens"}},
 	{"txscope/...", []string{"txscope", "tokens", "txscope/internal/..."}},
 	{"tokens", nil},
 	{"tokens/tokenstest", []string{"tokens"}},
