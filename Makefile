@@ -29,7 +29,7 @@ lint: ## gofmt, go vet, staticcheck
 tidy: ## go.mod and go.sum say what is used
 	$(GO) mod tidy -diff
 
-servers: ## install redis-server where that is possible and needed
+servers: ## install Redis, PostgreSQL and MariaDB where that is possible and needed
 	@.ci/servers
 
 bench: servers ## all benchmarks, beside their baselines where there are any: BENCH=regexp COUNT=10 BENCHTIME=0.3s

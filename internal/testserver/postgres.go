@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -51,13 +52,21 @@ func Postgres(t T, args ...string) *PostgresServer {
 func (s *PostgresServer) DSN() string { return s.dsn("postgres") }
 
 // Database creates an empty database and returns the URL of the superuser's connection to it. It is
-// dropped at t's end, whoever is connected.
+// dropped at t's end, whoever is connected, if the server runs.
 func (s *PostgresServer) Database(t T) string {
 	t.Helper()
 	name := fmt.Sprintf("alkey_%d", s.databases.Add(1))
 	if err := s.exec("CREATE DATABASE " + name); err != nil {
 		t.Fatalf("postgres: %v", err)
 	}
+	t.Cleanup(func() {
+		if s.Pid() == 0 {
+			return
+		}
+		if err := s.exec("DROP DATABASE IF EXISTS " + name + " WITH (FORCE)"); err != nil {
+			t.Logf("postgres: %v", err)
+		}
+	})
 	return s.dsn(name)
 }
 
@@ -78,8 +87,8 @@ func (s *PostgresServer) Stop() {
 	s.process.cmd = nil
 }
 
-// Kill ends the server without a word to anybody, as if its machine had fallen, and waits until it
-// is gone.
+// Kill ends the server without a word to anybody, as if it had crashed, and waits until it is gone.
+// Calling it again does nothing.
 func (s *PostgresServer) Kill() {
 	if s.process.cmd == nil {
 		return
@@ -126,8 +135,8 @@ func (s *PostgresServer) launch() error {
 		program: s.program,
 		args:    options,
 		account: s.account,
-		fill: func(dir string) *exec.Cmd {
-			return exec.Command(filepath.Join(filepath.Dir(s.program), "initdb"), append(options, dir)...)
+		fill: func(dir string) (*exec.Cmd, error) {
+			return exec.Command(filepath.Join(filepath.Dir(s.program), "initdb"), append(options, dir)...), nil
 		},
 	}.copyTo(s.data())
 	if err != nil {
@@ -156,9 +165,10 @@ func (s *PostgresServer) start() error {
 	for _, setting := range []string{
 		"listen_addresses=127.0.0.1",
 		"unix_socket_directories=",
+		// With synchronous_commit=off, which is hardly faster once there is no fsync, Kill and Stop
+		// would lose commits.
 		"fsync=off",
 		"full_page_writes=off",
-		// With synchronous_commit=off, which is hardly faster without fsync, Kill would lose commits.
 		"max_connections=100",
 		"shared_buffers=32MB",
 		"dynamic_shared_memory_type=mmap", // files in the data folder, which go with it
@@ -213,18 +223,20 @@ func (s *PostgresServer) dsn(database string) string {
 }
 
 // postgresProgram finds the server's program, beside which initdb is: in one of the folders of path,
-// or where Debian has one folder for each version, the newest of them.
+// or where Debian has a folder for each version, in the newest.
 func postgresProgram(path []string, versions string) (string, bool) {
-	places := path
-	if found, err := filepath.Glob(filepath.Join(versions, "*", "bin")); err == nil {
-		places = append(places, newestFirst(found)...)
+	installed, _ := filepath.Glob(filepath.Join(versions, "*", "bin")) // the pattern is not at fault
+	major := func(bin string) int {
+		n, _ := strconv.Atoi(filepath.Base(filepath.Dir(bin)))
+		return n
 	}
-	for _, place := range places {
-		server, err := exec.LookPath(filepath.Join(place, "postgres"))
+	slices.SortFunc(installed, func(a, b string) int { return major(b) - major(a) })
+	for _, bin := range slices.Concat(path, installed) {
+		server, err := exec.LookPath(filepath.Join(bin, "postgres"))
 		if err != nil {
 			continue
 		}
-		if _, err := exec.LookPath(filepath.Join(place, "initdb")); err == nil {
+		if _, err := exec.LookPath(filepath.Join(bin, "initdb")); err == nil {
 			return server, true
 		}
 	}

@@ -1,8 +1,13 @@
 package testserver
 
 import (
+	"fmt"
+	"os"
 	"os/exec"
 	"runtime"
+	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -26,4 +31,31 @@ func spawn(cmd *exec.Cmd, done chan<- struct{}) error {
 		}
 	}()
 	return <-started
+}
+
+// children returns the processes that pid has started and that are there. Without the file of the
+// kernel that names them there are none.
+func children(pid int) []*os.Process {
+	named := func() []string {
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+		return strings.Fields(string(text))
+	}
+	var found []*os.Process
+	for _, name := range named() {
+		child, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		process, err := os.FindProcess(child)
+		if err != nil {
+			continue
+		}
+		// The handle stays with one process, and this says that it is the right one.
+		if !slices.Contains(named(), name) {
+			_ = process.Release()
+			continue
+		}
+		found = append(found, process)
+	}
+	return found
 }

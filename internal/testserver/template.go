@@ -16,10 +16,10 @@ import (
 // template is a server's data folder as it is before the first start. It is made once for each user
 // of the machine and kept, because making it takes longer than all else: a server gets a copy.
 type template struct {
-	program string           // the server's executable
-	args    []string         // what else decides what is made
-	fill    func(dir string) *exec.Cmd // fills an empty folder
-	account account          // runs fill
+	program string                              // the server's executable
+	args    []string                            // what else decides what is made
+	fill    func(dir string) (*exec.Cmd, error) // fills an empty folder
+	account account                             // runs fill
 }
 
 // copyTo makes dir, which is not there yet, a copy that belongs to the account.
@@ -34,15 +34,15 @@ func (tpl template) copyTo(dir string) error {
 	}
 	made := filepath.Join(cache, name)
 	if _, err := os.Stat(made); errors.Is(err, fs.ErrNotExist) {
-		if err := tpl.make(made); err != nil {
+		if err := tpl.build(made); err != nil {
 			return err
 		}
 	}
 	return copyTree(made, dir, tpl.account)
 }
 
-// make puts the template at made, all at once: others may do so at the same time.
-func (tpl template) make(made string) error {
+// build puts the template at made, all at once: others may do so at the same time.
+func (tpl template) build(made string) error {
 	// The account cannot reach into the cache, and nobody but this user shall.
 	work, err := tpl.account.mkdirTemp("alkey-template-")
 	if err != nil {
@@ -62,7 +62,10 @@ func (tpl template) make(made string) error {
 	if err := tpl.account.own(data); err != nil {
 		return err
 	}
-	cmd := tpl.fill(data)
+	cmd, err := tpl.fill(data)
+	if err != nil {
+		return err
+	}
 	cmd.Dir, cmd.Env = work, environment()
 	tpl.account.run(cmd)
 	if text, err := cmd.CombinedOutput(); err != nil {
@@ -90,7 +93,8 @@ func (tpl template) name() (string, error) {
 		return "", err
 	}
 	key := fmt.Sprintf("%s %d %s %q", program, info.Size(), info.ModTime().UTC().Format(time.RFC3339Nano), tpl.args)
-	return fmt.Sprintf("%s-%x", filepath.Base(program), sha256.Sum256([]byte(key)))[:len(filepath.Base(program))+17], nil
+	sum := sha256.Sum256([]byte(key))
+	return fmt.Sprintf("%s-%x", filepath.Base(program), sum[:8]), nil
 }
 
 // cacheDir returns a folder that outlives the tests and that no other user can write to.
