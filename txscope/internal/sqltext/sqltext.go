@@ -99,7 +99,9 @@ type Statement struct {
 // DML tells more of a statement that writes one table.
 type DML struct {
 	Table Name
-	Alias string // folded; "" without one
+	Alias string // "" without one
+	// Target is the table as the text has it, with ONLY, PARTITION and its alias.
+	Target Span
 
 	// INSERT and REPLACE.
 	Columns []string    // that are named, folded; nil: those of the table, in order
@@ -116,6 +118,8 @@ type DML struct {
 	// Where is all that follows the table and its SET and chooses rows: WHERE, with ORDER BY and LIMIT
 	// where the dialect has them, the keyword included; empty without any.
 	Where Span
+	// Cursor says that WHERE CURRENT OF chooses the row.
+	Cursor bool
 	// Joined says that other tables help to choose the rows: FROM, USING.
 	Joined bool
 	// With says that a WITH stands before it.
