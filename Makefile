@@ -8,7 +8,10 @@ BENCH       ?= .
 BENCHTIME   ?= 0.3s
 FUZZTIME    ?= 30s
 
-.PHONY: help test check lint tidy servers bench explore fuzz run
+# Modules of their own: what they test with is no dependency of alkey.
+MODULES     = internal/datalayers txscope/internal/sqltext/oracle
+
+.PHONY: help test check lint tidy servers bench explore fuzz compat run
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -17,17 +20,17 @@ test: servers ## run all tests with the race detector; starts the servers that t
 	$(GO) test -race -shuffle=on ./...
 	@out=$$($(GO) test -run 'TestExplore$$' -v ./tokens) || { echo "$$out"; exit 1; }; \
 	echo "$$out" | sed -n 's/.*: \([0-9]* distinct states in all\)/TestExplore: \1/p'
+	@for m in $(MODULES); do echo "module $$m"; (cd $$m && $(GO) test -race ./...) || exit 1; done
 
 check: lint tidy test ## what must be green before a change is merged
 
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l .) || exit 1; \
 	if [ -n "$$unformatted" ]; then echo "gofmt -w is needed on:"; echo "$$unformatted"; exit 1; fi
-	$(GO) vet ./...
-	$(STATICCHECK) ./...
+	@for m in . $(MODULES); do echo "vet and staticcheck: $$m"; (cd $$m && $(GO) vet ./... && $(STATICCHECK) ./...) || exit 1; done
 
 tidy: ## go.mod and go.sum say what is used
-	$(GO) mod tidy -diff
+	@for m in . $(MODULES); do (cd $$m && $(GO) mod tidy -diff) || exit 1; done
 
 servers: ## install Redis, PostgreSQL and MariaDB where that is possible and needed
 	@.ci/servers
@@ -53,6 +56,9 @@ fuzz: ## every fuzz target for FUZZTIME
 			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
 		done; \
 	done
+
+compat: ## the test suites of sqlx and GORM over the bare and over the wrapped drivers
+	@.ci/compat
 
 run: ## the example application on http://localhost:8080
 	$(GO) run ./example/app

@@ -33,26 +33,31 @@ func NewMemory(maxBytes int64) *Memory {
 		max: maxBytes,
 		values: otter.Must(&otter.Options[string, value]{
 			MaximumWeight: uint64(max(maxBytes, 1)),
-			Weigher:       func(key string, v value) uint32 { return uint32(weight(key, v.bytes)) },
+			Weigher:       func(key string, v value) uint32 { return uint32(weight(key, cap(v.bytes))) },
 			// Eviction runs in the call that makes it necessary: no goroutine outlives a call.
 			Executor: func(fn func()) { fn() },
 		}),
 	}
 }
 
-func weight(key string, bytes []byte) int64 { return int64(len(key)) + int64(len(bytes)) + overhead }
+func weight(key string, bytes int) int64 { return int64(len(key)) + int64(bytes) + overhead }
 
 // Lookup is part of Local.
 func (m *Memory) Lookup(key string) ([]byte, bool) {
+	v, ok := m.lookup(key)
+	return v.bytes, ok
+}
+
+func (m *Memory) lookup(key string) (value, bool) {
 	v, ok := m.values.GetIfPresent(key)
 	if !ok || m.closed.Load() {
-		return nil, false
+		return value{}, false
 	}
 	// An entry past its deadline stays until it is replaced or dropped for room.
 	if !v.deadline.IsZero() && !time.Now().Before(v.deadline) {
-		return nil, false
+		return value{}, false
 	}
-	return v.bytes, true
+	return v, true
 }
 
 // Get is part of Store.
@@ -67,19 +72,45 @@ func (m *Memory) Get(ctx context.Context, keys []string) ([][]byte, error) {
 	return values, nil
 }
 
-// Set is part of Store.
-func (m *Memory) Set(ctx context.Context, key string, bytes []byte, ttl time.Duration) error {
+// getDated is part of dated.
+func (m *Memory) getDated(ctx context.Context, keys []string) ([][]byte, []time.Duration, error) {
+	if err := m.check(ctx); err != nil {
+		return nil, nil, err
+	}
+	values, lives := make([][]byte, len(keys)), make([]time.Duration, len(keys))
+	for i, key := range keys {
+		v, ok := m.lookup(key)
+		if !ok {
+			continue
+		}
+		if values[i] = v.bytes; !v.deadline.IsZero() {
+			lives[i] = max(time.Until(v.deadline), 1)
+		}
+	}
+	return values, lives, nil
+}
+
+// Set is part of Store. It keeps the slice, or a copy where the slice takes up much more room than
+// the value.
+func (m *Memory) Set(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	if err := m.check(ctx); err != nil {
 		return err
 	}
-	if w := weight(key, bytes); w > m.max || w > math.MaxUint32 {
+	m.set(key, value, ttl)
+	return nil
+}
+
+// set is Set without a context. On a closed store it does nothing.
+func (m *Memory) set(key string, bytes []byte, ttl time.Duration) {
+	if w := weight(key, len(bytes)); w > m.max || w > math.MaxUint32 || ttl < 0 {
 		m.values.Invalidate(key)
-		return nil
+		return
+	}
+	if bytes == nil || cap(bytes)-len(bytes) > len(bytes)/8 {
+		// The array behind a slice is kept whole.
+		bytes = append(make([]byte, 0, len(bytes)), bytes...)
 	}
 	v := value{bytes: bytes}
-	if bytes == nil {
-		v.bytes = []byte{}
-	}
 	if ttl > 0 {
 		v.deadline = time.Now().Add(ttl)
 	}
@@ -88,7 +119,6 @@ func (m *Memory) Set(ctx context.Context, key string, bytes []byte, ttl time.Dur
 		// Close may have emptied the cache just before.
 		m.values.InvalidateAll()
 	}
-	return nil
 }
 
 // Close is part of Store.

@@ -20,7 +20,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestMemoryConformance(t *testing.T) {
 	cachetest.Run(t, cachetest.Options{
-		New: func(*testing.T) cache.Store { return cache.NewMemory(8 << 20) },
+		New:      func(*testing.T) cache.Store { return cache.NewMemory(8 << 20) },
+		TooLarge: 8 << 20,
 	})
 }
 
@@ -74,32 +75,58 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// TestMemoryWeighsSmallEntries checks the constant for an entry: the heap must not outgrow the
-// bound by much even where values are tiny.
-func TestMemoryWeighsSmallEntries(t *testing.T) {
-	const limit = 4 << 20
-	heap := func() int64 {
-		runtime.GC()
-		runtime.GC()
-		var s runtime.MemStats
-		runtime.ReadMemStats(&s)
-		return int64(s.HeapAlloc)
+// TestMemoryWeighsEntries checks the constant for an entry: the heap must not outgrow the bound by
+// much, even where values are tiny.
+func TestMemoryWeighsEntries(t *testing.T) {
+	for _, size := range []int{1, 300, 3000} {
+		const limit = 2 << 20
+		before := heap()
+		m := cache.NewMemory(limit)
+		for i := range 30_000 {
+			if i*size > 4*limit {
+				break
+			}
+			if err := m.Set(t.Context(), fmt.Sprintf("alkey:users#%d/x", i), make([]byte, size), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		used := heap() - before
+		runtime.KeepAlive(m)
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("values of %d bytes: %.1f MB of heap for a bound of %d MB", size, float64(used)/(1<<20), limit>>20)
+		if used > limit*5/4 {
+			t.Errorf("values of %d bytes: %d bytes of heap are in use for a bound of %d", size, used, limit)
+		}
 	}
+}
+
+// heap returns the bytes that are in use.
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var s runtime.MemStats
+	runtime.ReadMemStats(&s)
+	return int64(s.HeapAlloc)
+}
+
+// TestMemoryCountsWhatIsBehindASlice: a value can be a small part of a large array.
+func TestMemoryCountsWhatIsBehindASlice(t *testing.T) {
+	const limit = 4 << 20
 	before := heap()
 	m := cache.NewMemory(limit)
-	for i := range 60_000 {
-		if err := m.Set(t.Context(), fmt.Sprintf("alkey:users#%d/x", i), []byte("1"), 0); err != nil {
+	defer m.Close()
+	for i := range 2000 {
+		if err := m.Set(t.Context(), fmt.Sprint(i), make([]byte, 100, 64<<10), 0); err != nil {
 			t.Fatal(err)
 		}
 	}
-	used := heap() - before
-	runtime.KeepAlive(m)
-	if err := m.Close(); err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%.1f MB of heap for a bound of %d MB", float64(used)/(1<<20), limit>>20)
-	if used > limit*3/2 {
+	if used := heap() - before; used > limit*3/2 {
 		t.Errorf("%d bytes of heap are in use for a bound of %d", used, limit)
+	}
+	if v, ok := m.Lookup("1999"); !ok || len(v) != 100 {
+		t.Errorf("%d bytes of 100 are there", len(v))
 	}
 }
 

@@ -1,6 +1,7 @@
-// Package cache holds the stores in which computed values are kept. What may be stored and when a
-// stored value may be served is decided elsewhere, by package request: a store here knows keys and
-// bytes only, and may lose any of them at any time.
+// Package cache holds the stores in which computed values are kept: Memory in this process, Redis
+// for many, and Tiered with the one in front of the other. What may be stored and when a stored
+// value may be served is decided elsewhere, by package request: a store here knows keys and bytes
+// only, and may lose any of them at any time.
 package cache
 
 import (
@@ -10,19 +11,23 @@ import (
 )
 
 // Store keeps values by key. It may drop any value at any time, but never returns one under
-// another key, or an older one after Set of the same key has returned in this process. Whoever uses
-// it treats an error as a miss. Implementations are safe for concurrent use, do not keep the slice
-// of keys, and are held to this contract by cachetest.Run.
+// another key. Once Set has returned without an error, an older value of the key comes back only
+// where a server fails over to a replica that lagged, or another process, or a Set that had failed,
+// writes it again: whoever stores values that can be outdated puts a version into them, as package
+// request does, and treats an error as a miss. Implementations are safe for concurrent use, do not
+// keep the slice of keys, and are held to this contract by cachetest.Run.
 type Store interface {
 	// Get returns the values of keys, in order, with one round trip for all. What is not there is
-	// nil; a stored value is not, even if it is empty. The caller must not modify the values. An
-	// error comes without values: the store did not answer, ctx ended, or ErrClosed.
+	// nil; a stored value is not, even if it is empty. The caller must not modify the values. A
+	// store that could answer for some of the keys only returns those, and nil for the others. An
+	// error comes without values: the store did not answer (ErrDown), ctx ended, or ErrClosed.
 	Get(ctx context.Context, keys []string) ([][]byte, error)
 
 	// Set stores value under key and replaces what was there. The store may keep the slice: the
-	// caller must not modify it afterwards. After ttl, which must not be negative, the value is a
-	// miss; a ttl of 0 sets no limit beyond the store's own. A value that is too large for the
-	// store is dropped without an error, and so is what was there.
+	// caller must not modify it afterwards. After ttl the value is a miss; a ttl of 0 sets no limit
+	// beyond the store's own. A value that is too large for the store is dropped without an error,
+	// and so is what was there; a negative ttl, one that has passed already, does the same. After an
+	// error nobody knows which value is there, or will be.
 	Set(ctx context.Context, key string, value []byte, ttl time.Duration) error
 
 	// Close frees what the store holds and ends its goroutines. Operations after it return
@@ -38,5 +43,16 @@ type Local interface {
 	Lookup(key string) (value []byte, ok bool)
 }
 
-// ErrClosed is returned by a Store after Close.
-var ErrClosed = errors.New("alkey: value store is closed")
+// Errors of a Store.
+var (
+	// ErrDown is returned while the server of a Store does not answer, and wraps the reason.
+	ErrDown = errors.New("alkey: value store is down")
+	// ErrClosed is returned after Close.
+	ErrClosed = errors.New("alkey: value store is closed")
+)
+
+// dated is a Store that knows how long its values have still to live.
+type dated interface {
+	// getDated is Get, with how long a copy of each value may be kept; 0 sets no limit.
+	getDated(ctx context.Context, keys []string) ([][]byte, []time.Duration, error)
+}

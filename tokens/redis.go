@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -97,8 +98,26 @@ func connect(ctx context.Context, b *Redis) *Store {
 		s.outage.begin(s, err, false)
 	} else {
 		s.see(snap.Clock)
+		b.warnOfEviction(ctx, s.logger)
 	}
 	return s
+}
+
+// warnOfEviction warns of a server that drops any record when it is full: one that is read or fenced
+// must not go. A server that does not tell is left alone.
+func (b *Redis) warnOfEviction(ctx context.Context, l *slog.Logger) {
+	const field = "maxmemory_policy:"
+	info, _ := b.client.Info(ctx, "memory").Result()
+	_, rest, told := strings.Cut(info, field)
+	policy, _, _ := strings.Cut(rest, "\r\n")
+	if !told {
+		config, _ := b.client.ConfigGet(ctx, "maxmemory-policy").Result()
+		policy = config["maxmemory-policy"]
+	}
+	if strings.HasPrefix(policy, "allkeys-") {
+		l.Warn("alkey: the token store's Redis server evicts tokens when it is full, and what they guard can go stale: "+
+			"set maxmemory-policy noeviction on it, and keep values on another Redis server", "maxmemory-policy", policy)
+	}
 }
 
 // NewRedisBackend makes the backend alone, without any I/O. The error wraps ErrOptions.

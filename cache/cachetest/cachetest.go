@@ -6,10 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/alkey-go/alkey/cache"
 )
@@ -21,6 +25,8 @@ type Options struct {
 	// Advance lets time pass on the clock by which the store's values expire. Leave it nil if that
 	// is the real one.
 	Advance func(time.Duration)
+	// TooLarge is the length of a value that the store has no room for; 0: there is none.
+	TooLarge int
 }
 
 // Run runs the suite.
@@ -39,9 +45,14 @@ func Run(t *testing.T, opts Options) {
 		{"keys and values are any bytes", anyBytes},
 		{"ttl", ttl},
 		{"a new ttl replaces the old", replacedTTL},
+		{"a ttl that has passed", passedTTL},
+		{"too large", tooLarge},
+		{"many at once", many},
+		{"a map", aMap},
 		{"the keys are the caller's", callersKeys},
 		{"a context that has ended", ended},
 		{"concurrent use", concurrent},
+		{"nothing older after Set", nothingOlder},
 		{"closed", closed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -160,6 +171,87 @@ func (o Options) expires(t *testing.T, s cache.Store, key string) {
 	}
 }
 
+func passedTTL(t *testing.T, s cache.Store, _ Options) {
+	set(t, s, "new", []byte("1"), -1)
+	expect(t, s, "new", nil)
+	set(t, s, "old", []byte("1"), 0)
+	set(t, s, "old", []byte("2"), -time.Hour)
+	expect(t, s, "old", nil)
+	set(t, s, "old", []byte("3"), time.Hour)
+	expect(t, s, "old", []byte("3"))
+}
+
+func tooLarge(t *testing.T, s cache.Store, o Options) {
+	if o.TooLarge == 0 {
+		t.Skip("the store takes any value")
+	}
+	set(t, s, "a", []byte("small"), 0)
+	set(t, s, "a", make([]byte, o.TooLarge), 0)
+	expect(t, s, "a", nil)
+	set(t, s, "a", []byte("small again"), 0)
+	expect(t, s, "a", []byte("small again"))
+}
+
+func many(t *testing.T, s cache.Store, _ Options) {
+	const n = 1000
+	keys, want := make([]string, n), make([][]byte, n)
+	for i := range n {
+		keys[i] = fmt.Sprintf("alkey:users#%d/page", i)
+		if i%3 == 0 {
+			continue
+		}
+		want[i] = []byte(strings.Repeat(keys[i], i%40))
+		set(t, s, keys[i], want[i], 0)
+	}
+	got, err := s.Get(t.Context(), keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range want {
+		if !same(got[i], want[i]) {
+			t.Errorf("%s: %.40q, want %.40q", keys[i], got[i], want[i])
+		}
+	}
+}
+
+// aMap compares the store with a map, of values that are long and short, and that can be compressed
+// and cannot.
+func aMap(t *testing.T, s cache.Store, _ Options) {
+	run := 0
+	rapid.Check(t, func(r *rapid.T) {
+		run++
+		want := map[string][]byte{}
+		keys := rapid.SliceOfN(rapid.Map(rapid.SampledFrom([]string{"", "a", "b", "c/d", "€"}), func(k string) string {
+			return fmt.Sprint(run, "/", k)
+		}), 1, 8)
+		r.Repeat(map[string]func(*rapid.T){
+			"set": func(r *rapid.T) {
+				key := keys.Draw(r, "key")[0]
+				v := bytes.Repeat(rapid.SliceOfN(rapid.Byte(), 0, 1500).Draw(r, "value"), rapid.IntRange(1, 3).Draw(r, "times"))
+				ttl := rapid.SampledFrom([]time.Duration{0, time.Hour, -1}).Draw(r, "ttl")
+				if err := s.Set(t.Context(), key, bytes.Clone(v), ttl); err != nil {
+					r.Fatal(err)
+				}
+				if delete(want, key); ttl >= 0 {
+					want[key] = append([]byte{}, v...)
+				}
+			},
+			"get": func(r *rapid.T) {
+				asked := keys.Draw(r, "keys")
+				got, err := s.Get(t.Context(), asked)
+				if err != nil {
+					r.Fatal(err)
+				}
+				for i, key := range asked {
+					if !same(got[i], want[key]) {
+						r.Fatalf("%q holds %.40q, want %.40q", key, got[i], want[key])
+					}
+				}
+			},
+		})
+	})
+}
+
 func callersKeys(t *testing.T, s cache.Store, _ Options) {
 	set(t, s, "a", []byte("1"), 0)
 	keys := []string{"a"}
@@ -204,6 +296,50 @@ func concurrent(t *testing.T, s cache.Store, _ Options) {
 				}
 			}
 		})
+	}
+	wg.Wait()
+}
+
+// nothingOlder checks that what a Set has replaced does not come back, while others read.
+func nothingOlder(t *testing.T, s cache.Store, _ Options) {
+	const last = 300
+	var wg sync.WaitGroup
+	for k := range 2 {
+		key := fmt.Sprint("counter", k)
+		var done atomic.Int64
+		wg.Go(func() {
+			for n := int64(1); n <= last; n++ {
+				// Now and then the value is dropped: what a reader has just read must not take its place.
+				if n%5 == 0 {
+					if err := s.Set(t.Context(), key, nil, -1); err != nil {
+						t.Error(err)
+					}
+				}
+				if err := s.Set(t.Context(), key, strconv.AppendInt(nil, n, 10), time.Hour); err != nil {
+					t.Error(err)
+				}
+				done.Store(n)
+			}
+		})
+		for range 2 {
+			wg.Go(func() {
+				for least := int64(0); least < last; {
+					least = done.Load()
+					got, err := s.Get(t.Context(), []string{"none", key})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if got[1] == nil {
+						continue
+					}
+					if n, err := strconv.ParseInt(string(got[1]), 10, 64); err != nil || n < least {
+						t.Errorf("%s holds %q after %d was set", key, got[1], least)
+						return
+					}
+				}
+			})
+		}
 	}
 	wg.Wait()
 }
