@@ -3,30 +3,46 @@ package datalayers
 import (
 	"database/sql"
 	"database/sql/driver"
+	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
+	"github.com/uptrace/bun/dialect/mysqldialect"
+	"github.com/uptrace/bun/dialect/pgdialect"
 	"github.com/uptrace/bun/dialect/sqlitedialect"
 	"github.com/uptrace/bun/schema"
+	gormmysql "gorm.io/driver/mysql"
+	gormpostgres "gorm.io/driver/postgres"
 	gormsqlite "gorm.io/driver/sqlite"
 	"gorm.io/gorm"
 	"modernc.org/sqlite"
 
+	"github.com/alkey-go/alkey/internal/testserver"
+	_ "github.com/alkey-go/alkey/txscope/mysql"
+	_ "github.com/alkey-go/alkey/txscope/postgres"
 	_ "github.com/alkey-go/alkey/txscope/sqlite"
 )
 
 // database is a kind of database.
 type database struct {
-	name     string
-	driver   string                              // its name in database/sql, which sqlx goes by
-	open     func(t *testing.T) driver.Connector // to an empty database of the test's own
+	name   string
+	mode   string                    // how it is spoken to, unless as by default
+	driver string                    // its name in database/sql, which sqlx goes by
+	dsn    func(t *testing.T) string // of an empty database of the test's own
+
+	connector func(dsn string) (driver.Connector, error)
+
 	schema   []string
 	empty    []string // deletes all rows
 	counters []string // makes generated keys follow those of the seed
 	upsert   string   // a clause for INSERT INTO authors (name, visits)
-	gorm     func(*sql.DB) gorm.Dialector
-	bun      func() schema.Dialect
+
+	gorm func(*sql.DB) gorm.Dialector
+	bun  func() schema.Dialect
 }
 
 // bind writes the placeholders of a query as the driver has them.
@@ -34,17 +50,55 @@ func (d *database) bind(query string) string {
 	return sqlx.Rebind(sqlx.BindType(d.driver), query)
 }
 
-const onSQLite = "SQLite"
+// The names of the databases.
+const (
+	onSQLite   = "SQLite"
+	onPostgres = "PostgreSQL"
+	onMariaDB  = "MariaDB"
+)
+
+// The servers that all tests share.
+var (
+	postgresServer = testserver.Share(testserver.Postgres)
+	mariaDBServer  = testserver.Share(testserver.MariaDB)
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	postgresServer.Stop()
+	mariaDBServer.Stop()
+	os.Exit(code)
+}
+
+// deleteAll empties the tables, children first.
+var deleteAll = []string{
+	`DELETE FROM documents`, `DELETE FROM audits`, `DELETE FROM book_tags`, `DELETE FROM tags`, `DELETE FROM books`, `DELETE FROM authors`,
+}
+
+// in is the database spoken to in another way.
+func (d database) in(mode, settings string) database {
+	dsn := d.dsn
+	d.mode = ", " + mode
+	d.dsn = func(t *testing.T) string { return dsn(t) + settings }
+	return d
+}
 
 var databases = []database{
-	{
+	sqliteFile,
+	postgresServed,
+	postgresServed.in("simple protocol", "&default_query_exec_mode=simple_protocol"), // as behind PgBouncer
+	mariaDBServed,
+	mariaDBServed.in("interpolated", "&interpolateParams=true&clientFoundRows=true"), // arguments in the text
+}
+
+var (
+	sqliteFile = database{
 		name:   onSQLite,
 		driver: "sqlite",
-		open: func(t *testing.T) driver.Connector {
-			c, err := sqlite.NewConnector("file:" + filepath.ToSlash(t.TempDir()) + "/test.db?_journal_mode=WAL&_synchronous=OFF&_foreign_keys=1")
-			must(t, err)
-			return c
+		dsn: func(t *testing.T) string {
+			return "file:" + filepath.ToSlash(t.TempDir()) + "/test.db?_journal_mode=WAL&_synchronous=OFF&_foreign_keys=1&_pragma=busy_timeout(10000)"
 		},
+		connector: func(dsn string) (driver.Connector, error) { return sqlite.NewConnector(dsn) },
 		schema: []string{
 			`CREATE TABLE authors (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, visits INTEGER NOT NULL DEFAULT 0, deleted_at DATETIME)`,
 			`CREATE TABLE books (id INTEGER PRIMARY KEY, author_id INTEGER REFERENCES authors (id), title TEXT NOT NULL)`,
@@ -53,13 +107,64 @@ var databases = []database{
 			`CREATE TABLE audits (id INTEGER PRIMARY KEY, note TEXT NOT NULL)`,
 			`CREATE TABLE documents (id TEXT PRIMARY KEY, title TEXT NOT NULL)`,
 		},
-		empty: []string{
-			`DELETE FROM documents`, `DELETE FROM audits`, `DELETE FROM book_tags`, `DELETE FROM tags`, `DELETE FROM books`, `DELETE FROM authors`,
-		},
+		empty:  deleteAll,
 		upsert: `ON CONFLICT (name) DO UPDATE SET visits = excluded.visits`,
 		// The dialector imports the C library's driver, for programs that name no other. With an
 		// existing pool it never opens it, so go.mod replaces that driver with an empty package.
 		gorm: func(db *sql.DB) gorm.Dialector { return gormsqlite.New(gormsqlite.Config{Conn: db}) },
 		bun:  func() schema.Dialect { return sqlitedialect.New() },
-	},
-}
+	}
+	postgresServed = database{
+		name:   onPostgres,
+		driver: "pgx",
+		dsn:    func(t *testing.T) string { return postgresServer.Get(t).Database(t) },
+		connector: func(dsn string) (driver.Connector, error) {
+			config, err := pgx.ParseConfig(dsn)
+			if err != nil {
+				return nil, err
+			}
+			return stdlib.GetConnector(*config), nil
+		},
+		schema: []string{
+			`CREATE TABLE authors (id BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, name TEXT NOT NULL UNIQUE, visits BIGINT NOT NULL DEFAULT 0, deleted_at TIMESTAMPTZ)`,
+			`CREATE TABLE books (id BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, author_id BIGINT REFERENCES authors (id), title TEXT NOT NULL)`,
+			`CREATE TABLE tags (id BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, name TEXT NOT NULL UNIQUE)`,
+			`CREATE TABLE book_tags (book_id BIGINT NOT NULL REFERENCES books (id), tag_id BIGINT NOT NULL REFERENCES tags (id), PRIMARY KEY (book_id, tag_id))`,
+			`CREATE TABLE audits (id BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, note TEXT NOT NULL)`,
+			`CREATE TABLE documents (id UUID PRIMARY KEY, title TEXT NOT NULL)`,
+		},
+		empty: deleteAll,
+		counters: []string{
+			`SELECT setval('authors_id_seq', 3), setval('books_id_seq', 3), setval('tags_id_seq', 2), setval('audits_id_seq', 1, false)`,
+		},
+		upsert: `ON CONFLICT (name) DO UPDATE SET visits = excluded.visits`,
+		gorm:   func(db *sql.DB) gorm.Dialector { return gormpostgres.New(gormpostgres.Config{Conn: db}) },
+		bun:    func() schema.Dialect { return pgdialect.New() },
+	}
+	mariaDBServed = database{
+		name:   onMariaDB,
+		driver: "mysql",
+		dsn: func(t *testing.T) string {
+			config, err := mysql.ParseDSN(mariaDBServer.Get(t).Database(t))
+			must(t, err)
+			config.ParseTime = true
+			return config.FormatDSN()
+		},
+		connector: func(dsn string) (driver.Connector, error) { return mysql.MySQLDriver{}.OpenConnector(dsn) },
+		schema: []string{
+			`CREATE TABLE authors (id BIGINT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(100) NOT NULL UNIQUE, visits BIGINT NOT NULL DEFAULT 0, deleted_at DATETIME(3) NULL)`,
+			`CREATE TABLE books (id BIGINT AUTO_INCREMENT PRIMARY KEY, author_id BIGINT, title VARCHAR(100) NOT NULL, FOREIGN KEY (author_id) REFERENCES authors (id))`,
+			`CREATE TABLE tags (id BIGINT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(100) NOT NULL UNIQUE)`,
+			`CREATE TABLE book_tags (book_id BIGINT NOT NULL, tag_id BIGINT NOT NULL, PRIMARY KEY (book_id, tag_id), FOREIGN KEY (book_id) REFERENCES books (id), FOREIGN KEY (tag_id) REFERENCES tags (id))`,
+			`CREATE TABLE audits (id BIGINT AUTO_INCREMENT PRIMARY KEY, note VARCHAR(100) NOT NULL)`,
+			`CREATE TABLE documents (id CHAR(36) PRIMARY KEY, title VARCHAR(100) NOT NULL)`,
+		},
+		empty: deleteAll,
+		counters: []string{
+			`ALTER TABLE authors AUTO_INCREMENT = 4`, `ALTER TABLE books AUTO_INCREMENT = 4`, `ALTER TABLE tags AUTO_INCREMENT = 3`, `ALTER TABLE audits AUTO_INCREMENT = 1`,
+		},
+		upsert: `ON DUPLICATE KEY UPDATE visits = VALUES(visits)`,
+		gorm:   func(db *sql.DB) gorm.Dialector { return gormmysql.New(gormmysql.Config{Conn: db}) },
+		bun:    func() schema.Dialect { return mysqldialect.New() },
+	}
+)

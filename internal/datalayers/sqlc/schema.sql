@@ -1,0 +1,12 @@
+CREATE TABLE authors (
+    id BIGINT NOT NULL PRIMARY KEY,
+    name VARCHAR(100) NOT NULL UNIQUE,
+    visits BIGINT NOT NULL DEFAULT 0,
+    deleted_at TIMESTAMP
+);
+
+CREATE TABLE books (
+    id BIGINT NOT NULL PRIMARY KEY,
+    author_id BIGINT,
+    title VARCHAR(100) NOT NULL
+);

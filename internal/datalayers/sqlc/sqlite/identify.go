@@ -1,0 +1,5 @@
+// Package sqlite is what sqlc makes for this kind of database, and a method that it does not make.
+package sqlite
+
+// TableName makes authors something that a key can name.
+func (Author) TableName() string { return "authors" }

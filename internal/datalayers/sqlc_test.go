@@ -1,0 +1,149 @@
+package datalayers
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"testing"
+
+	"github.com/alkey-go/alkey/internal/datalayers/sqlc/mysql"
+	"github.com/alkey-go/alkey/internal/datalayers/sqlc/postgres"
+	"github.com/alkey-go/alkey/internal/datalayers/sqlc/sqlite"
+)
+
+// sqlcQueries is what sqlc makes for every kind of database alike.
+type sqlcQueries interface {
+	CreateBook(ctx context.Context, authorID sql.NullInt64, title string) error
+	UpsertAuthor(ctx context.Context, name string, visits int64) error
+	SetVisits(ctx context.Context, visits, id int64) error
+	VisitAuthorsOver(ctx context.Context, visits int64) (int64, error)
+	SoftDeleteAuthor(ctx context.Context, id int64) error
+	DeleteAuthor(ctx context.Context, id int64) (int64, error)
+	Close() error
+}
+
+// sqlcLayer is the code that sqlc made for one kind of database.
+type sqlcLayer struct {
+	queries  sqlcQueries
+	inTx     func(*sql.Tx) sqlcQueries
+	prepared func(context.Context) (sqlcQueries, error)
+
+	create func(context.Context) error // an author
+	read   func(context.Context) error // authors, one and many
+	author any                         // author 1, as sqlc's model
+}
+
+// sqlcOn are what sqlc made, by database.
+var sqlcOn = map[string]func(*sql.DB) sqlcLayer{
+	onSQLite: func(db *sql.DB) sqlcLayer {
+		q := sqlite.New(db)
+		return sqlcLayer{
+			queries:  q,
+			inTx:     func(tx *sql.Tx) sqlcQueries { return q.WithTx(tx) },
+			prepared: func(ctx context.Context) (sqlcQueries, error) { return sqlite.Prepare(ctx, db) },
+			create: func(ctx context.Context) error {
+				_, err := q.CreateAuthor(ctx, "Dee", 1)
+				return err
+			},
+			read: func(ctx context.Context) error {
+				_, err := q.GetAuthor(ctx, 1)
+				_, all := q.ListAuthors(ctx)
+				return errors.Join(err, all)
+			},
+			author: sqlite.Author{ID: 1},
+		}
+	},
+	onPostgres: func(db *sql.DB) sqlcLayer {
+		q := postgres.New(db)
+		return sqlcLayer{
+			queries:  q,
+			inTx:     func(tx *sql.Tx) sqlcQueries { return q.WithTx(tx) },
+			prepared: func(ctx context.Context) (sqlcQueries, error) { return postgres.Prepare(ctx, db) },
+			create: func(ctx context.Context) error {
+				_, err := q.CreateAuthor(ctx, "Dee", 1)
+				return err
+			},
+			read: func(ctx context.Context) error {
+				_, err := q.GetAuthor(ctx, 1)
+				_, all := q.ListAuthors(ctx)
+				return errors.Join(err, all)
+			},
+			author: postgres.Author{ID: 1},
+		}
+	},
+	onMariaDB: func(db *sql.DB) sqlcLayer {
+		q := mysql.New(db)
+		return sqlcLayer{
+			queries:  q,
+			inTx:     func(tx *sql.Tx) sqlcQueries { return q.WithTx(tx) },
+			prepared: func(ctx context.Context) (sqlcQueries, error) { return mysql.Prepare(ctx, db) },
+			create: func(ctx context.Context) error {
+				_, err := q.CreateAuthor(ctx, "Dee", 1)
+				return err
+			},
+			read: func(ctx context.Context) error {
+				_, err := q.GetAuthor(ctx, 1)
+				_, all := q.ListAuthors(ctx)
+				return errors.Join(err, all)
+			},
+			author: mysql.Author{ID: 1},
+		}
+	},
+}
+
+// TestSQLC uses code that sqlc has generated: see the folder sqlc.
+func TestSQLC(t *testing.T) {
+	onEach(t, func(t *testing.T, f *fixture) {
+		l := sqlcOn[f.name](f.db)
+		q := l.queries
+		inTx := func(ctx context.Context, fn func(q sqlcQueries) error) error {
+			tx, err := f.db.BeginTx(ctx, nil)
+			if err != nil {
+				return err
+			}
+			if err := fn(l.inTx(tx)); err != nil {
+				return errors.Join(err, tx.Rollback())
+			}
+			return tx.Commit()
+		}
+
+		f.run(t, []step{
+			{"create", l.create, changes(author(4))},
+			{"create a book", func(ctx context.Context) error {
+				return q.CreateBook(ctx, sql.NullInt64{Int64: 2, Valid: true}, "D")
+			}, changes(book(4))},
+			{"update", func(ctx context.Context) error { return q.SetVisits(ctx, 11, 1) }, changes(l.author)},
+			{"bulk update", func(ctx context.Context) error {
+				n, err := q.VisitAuthorsOver(ctx, 15)
+				if n != 2 {
+					return errors.Join(errors.New("two authors have more visits"), err)
+				}
+				return err
+			}, changes(author(2), author(3))},
+			{"upsert", func(ctx context.Context) error { return q.UpsertAuthor(ctx, "Bob", 99) }, changes(author(2)).atMostOn(onMariaDB, sweeps("authors"))},
+			{"soft delete", func(ctx context.Context) error { return q.SoftDeleteAuthor(ctx, 2) }, changes(author(2))},
+			{"delete", func(ctx context.Context) error {
+				_, err := q.DeleteAuthor(ctx, 3)
+				return err
+			}, changes(author(3))},
+			{"prepared", func(ctx context.Context) error {
+				q, err := l.prepared(ctx)
+				if err != nil {
+					return err
+				}
+				return errors.Join(q.SetVisits(ctx, 11, 1), q.SetVisits(ctx, 33, 3), q.Close())
+			}, changes(l.author, author(3))},
+			{"transaction", func(ctx context.Context) error {
+				return inTx(ctx, func(q sqlcQueries) error {
+					return errors.Join(q.SetVisits(ctx, 11, 1), q.SoftDeleteAuthor(ctx, 2))
+				})
+			}, changes(author(1), author(2))},
+			{"transaction rolled back", func(ctx context.Context) error {
+				return undone(inTx(ctx, func(q sqlcQueries) error {
+					return errors.Join(q.SetVisits(ctx, 11, 1), errUndo)
+				}))
+			}, nothing},
+			{"read", l.read, nothing},
+		})
+	})
+}
