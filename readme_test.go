@@ -91,6 +91,9 @@ func program(fragment string) string {
 		"errors.":        "errors",
 		"sql.":           "database/sql",
 		"sqlx.":          "github.com/jmoiron/sqlx",
+		"pgx.":           "github.com/jackc/pgx/v5",
+		"stdlib.":        "github.com/jackc/pgx/v5/stdlib",
+		"mysql.":         "github.com/go-sql-driver/mysql",
 		"driver.":        "database/sql/driver",
 		"strconv.":       "strconv",
 		"reflect.":       "reflect",
@@ -106,6 +109,7 @@ func program(fragment string) string {
 		{"user", "User", ""},
 		{"users", "[]User", ""},
 		{"connector", "driver.Connector", "driver."},
+		{"dsn", "string", ""},
 	}
 	var parameters, types []string
 	text := fragment

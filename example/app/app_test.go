@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -27,15 +26,19 @@ type site struct {
 	client *http.Client
 }
 
-// newSite starts the application on the SQLite file at path.
-func newSite(t *testing.T, ts *tokens.Store, path string) *site {
+// newSite starts the application on the database of a DATABASE_URL.
+func newSite(t *testing.T, ts *tokens.Store, databaseURL string) *site {
 	t.Helper()
-	db, err := alkey.Open("sqlite", source(path, ""), ts)
+	at, err := sourceOf(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := alkey.Open(at.driver, at.dsn, ts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	s := store{db}
+	s := newStore(db)
 	if err := s.migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -50,16 +53,27 @@ func newSite(t *testing.T, ts *tokens.Store, path string) *site {
 	return &site{url: server.URL, client: client}
 }
 
-// onStores runs a test with every kind of token store.
+// onDatabases runs a test with every kind of database and a token store in process.
+func onDatabases(t *testing.T, test func(*testing.T, *site)) {
+	onURLs(t, func(t *testing.T, databaseURL string) {
+		test(t, newSite(t, memoryStore(t), databaseURL))
+	})
+}
+
+// onStores runs a test with every kind of database and every kind of token store.
 func onStores(t *testing.T, test func(*testing.T, *site)) {
-	t.Run("memory", func(t *testing.T) {
-		ts := tokens.NewMemory()
-		t.Cleanup(func() { ts.Close() })
-		test(t, newSite(t, ts, filepath.Join(t.TempDir(), "app.db")))
-	})
+	t.Run("memory", func(t *testing.T) { onDatabases(t, test) })
 	t.Run("redis", func(t *testing.T) {
-		test(t, newSite(t, redisStore(t, testserver.Redis(t)), filepath.Join(t.TempDir(), "app.db")))
+		onURLs(t, func(t *testing.T, databaseURL string) {
+			test(t, newSite(t, redisStore(t, testserver.Redis(t)), databaseURL))
+		})
 	})
+}
+
+func memoryStore(t *testing.T) *tokens.Store {
+	ts := tokens.NewMemory()
+	t.Cleanup(func() { ts.Close() })
+	return ts
 }
 
 func redisStore(t *testing.T, server *testserver.RedisServer) *tokens.Store {
@@ -282,19 +296,18 @@ func TestFieldNotSentStays(t *testing.T) {
 }
 
 func TestMultipartForm(t *testing.T) {
-	ts := tokens.NewMemory()
-	defer ts.Close()
-	s := newSite(t, ts, filepath.Join(t.TempDir(), "app.db"))
-	body := "--x\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\nAda King\r\n--x--\r\n"
-	r, err := http.NewRequest(http.MethodPost, s.url+"/users/1", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "multipart/form-data; boundary=x")
-	if p, err := s.do(r); err != nil || p.status != http.StatusSeeOther {
-		t.Fatalf("status %d, %v", p.status, err)
-	}
-	mustContain(t, s.get(t, "/users/1"), "<dd>Ada King</dd>")
+	onDatabases(t, func(t *testing.T, s *site) {
+		body := "--x\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\nAda King\r\n--x--\r\n"
+		r, err := http.NewRequest(http.MethodPost, s.url+"/users/1", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "multipart/form-data; boundary=x")
+		if p, err := s.do(r); err != nil || p.status != http.StatusSeeOther {
+			t.Fatalf("status %d, %v", p.status, err)
+		}
+		mustContain(t, s.get(t, "/users/1"), "<dd>Ada King</dd>")
+	})
 }
 
 func TestCreate(t *testing.T) {
@@ -374,147 +387,143 @@ func TestDelete(t *testing.T) {
 }
 
 func TestBadForms(t *testing.T) {
-	ts := tokens.NewMemory()
-	defer ts.Close()
-	s := newSite(t, ts, filepath.Join(t.TempDir(), "app.db"))
-	long := strings.Repeat("x", 101)
-	for _, test := range []struct {
-		name, path string
-		pairs      []string
-		wants      []string
-	}{
-		{"nothing", "/users", nil, []string{`id="name-error">This is needed.`, `id="email-error">This is needed.`}},
-		{"blank name", "/users", []string{"name", " \t", "email", "x@example.org"}, []string{`id="name-error">This is needed.`, `value="x@example.org"`}},
-		{"no e-mail address", "/users", []string{"name", "<X>", "email", "nobody"}, []string{`id="email-error">Enter an e-mail address`, `value="nobody"`, `value="&lt;X&gt;"`, `aria-invalid="true" aria-describedby="email-error"`}},
-		{"long name", "/users", []string{"name", long, "email", "x@example.org"}, []string{`id="name-error">At most 100`, long}},
-		{"bytes for a name", "/users", []string{"name", "a\xffb", "email", "x@example.org"}, []string{`id="name-error">Only letters`, "value=\"a\uFFFDb\""}},
-		{"two lines for a name", "/users", []string{"name", "a\nb", "email", "x@example.org"}, []string{`id="name-error">Only letters`}},
-		{"a zero for a name", "/users/1", []string{"name", "a\x00"}, []string{`id="name-error">Only letters`}},
-		{"bytes for an address", "/users", []string{"name", "X", "email", "a\xff@example.org"}, []string{`id="email-error">Only letters`}},
-		{"an edit to a control character", "/users/1", []string{"email", "a\u0085@example.org"}, []string{`id="email-error">Only letters`}},
-		{"order of bytes", "/users/1/orders", []string{"item", "\xc0\x80", "amount", "1"}, []string{`id="item-error">Only letters`}},
-		{"address of another", "/users", []string{"name", "X", "email", "GRACE@example.org"}, []string{`id="email-error">Another user has this`, `value="GRACE@example.org"`}},
-		{"edit to a blank name", "/users/1", []string{"name", ""}, []string{`id="name-error">This is needed.`, `value="ada@example.org"`}},
-		{"edit to no e-mail address", "/users/1", []string{"email", "a@"}, []string{`id="email-error">Enter an e-mail address`, `value="a@"`, `value="Ada Lovelace"`}},
-		{"edit to a blank address", "/users/1", []string{"email", ""}, []string{`id="email-error">This is needed.`}},
-		{"edit to another's address", "/users/1", []string{"name", "New", "email", "grace@example.org"}, []string{`id="email-error">Another user has this`, `value="New"`, `<dd>Ada Lovelace</dd>`}},
-		{"order of nothing", "/users/1/orders", nil, []string{`id="item-error">This is needed.`, `id="amount-error">This is needed.`}},
-		{"order for nothing", "/users/1/orders", []string{"item", "Gift", "amount", "0"}, []string{`id="amount-error">Enter an amount`, `value="Gift"`, `value="0"`}},
-		{"order for text", "/users/1/orders", []string{"item", "Gift", "amount", "ten"}, []string{`id="amount-error">Enter an amount`}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			before := s.get(t, "/users")
-			mustContain(t, s.post(t, http.StatusUnprocessableEntity, test.path, test.pairs...), test.wants...)
-			s.get(t, "/users").all(t, "found", len(before.state))
-		})
-	}
+	onDatabases(t, func(t *testing.T, s *site) {
+		long := strings.Repeat("x", 101)
+		for _, test := range []struct {
+			name, path string
+			pairs      []string
+			wants      []string
+		}{
+			{"nothing", "/users", nil, []string{`id="name-error">This is needed.`, `id="email-error">This is needed.`}},
+			{"blank name", "/users", []string{"name", " \t", "email", "x@example.org"}, []string{`id="name-error">This is needed.`, `value="x@example.org"`}},
+			{"no e-mail address", "/users", []string{"name", "<X>", "email", "nobody"}, []string{`id="email-error">Enter an e-mail address`, `value="nobody"`, `value="&lt;X&gt;"`, `aria-invalid="true" aria-describedby="email-error"`}},
+			{"long name", "/users", []string{"name", long, "email", "x@example.org"}, []string{`id="name-error">At most 100`, long}},
+			{"bytes for a name", "/users", []string{"name", "a\xffb", "email", "x@example.org"}, []string{`id="name-error">Only letters`, "value=\"a\uFFFDb\""}},
+			{"two lines for a name", "/users", []string{"name", "a\nb", "email", "x@example.org"}, []string{`id="name-error">Only letters`}},
+			{"a zero for a name", "/users/1", []string{"name", "a\x00"}, []string{`id="name-error">Only letters`}},
+			{"bytes for an address", "/users", []string{"name", "X", "email", "a\xff@example.org"}, []string{`id="email-error">Only letters`}},
+			{"an edit to a control character", "/users/1", []string{"email", "a\u0085@example.org"}, []string{`id="email-error">Only letters`}},
+			{"order of bytes", "/users/1/orders", []string{"item", "\xc0\x80", "amount", "1"}, []string{`id="item-error">Only letters`}},
+			{"address of another", "/users", []string{"name", "X", "email", "GRACE@example.org"}, []string{`id="email-error">Another user has this`, `value="GRACE@example.org"`}},
+			{"edit to a blank name", "/users/1", []string{"name", ""}, []string{`id="name-error">This is needed.`, `value="ada@example.org"`}},
+			{"edit to no e-mail address", "/users/1", []string{"email", "a@"}, []string{`id="email-error">Enter an e-mail address`, `value="a@"`, `value="Ada Lovelace"`}},
+			{"edit to a blank address", "/users/1", []string{"email", ""}, []string{`id="email-error">This is needed.`}},
+			{"edit to another's address", "/users/1", []string{"name", "New", "email", "grace@example.org"}, []string{`id="email-error">Another user has this`, `value="New"`, `<dd>Ada Lovelace</dd>`}},
+			{"order of nothing", "/users/1/orders", nil, []string{`id="item-error">This is needed.`, `id="amount-error">This is needed.`}},
+			{"order for nothing", "/users/1/orders", []string{"item", "Gift", "amount", "0"}, []string{`id="amount-error">Enter an amount`, `value="Gift"`, `value="0"`}},
+			{"order for text", "/users/1/orders", []string{"item", "Gift", "amount", "ten"}, []string{`id="amount-error">Enter an amount`}},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				before := s.get(t, "/users")
+				mustContain(t, s.post(t, http.StatusUnprocessableEntity, test.path, test.pairs...), test.wants...)
+				s.get(t, "/users").all(t, "found", len(before.state))
+			})
+		}
+	})
 }
 
 func TestNotFound(t *testing.T) {
-	ts := tokens.NewMemory()
-	defer ts.Close()
-	s := newSite(t, ts, filepath.Join(t.TempDir(), "app.db"))
-	for _, path := range []string{"/none", "/users/99", "/users/0", "/users/x", "/users/01", "/users/-1", "/users/%2e", "/users/9999999999999999999", "/users/1/none", "/static/", "/static/none"} {
-		p, err := s.tryGet(path)
-		if err != nil || p.status != http.StatusNotFound {
-			t.Errorf("GET %s: status %d, %v", path, p.status, err)
+	onDatabases(t, func(t *testing.T, s *site) {
+		for _, path := range []string{"/none", "/users/99", "/users/0", "/users/x", "/users/01", "/users/-1", "/users/%2e", "/users/9999999999999999999", "/users/1/none", "/static/", "/static/none"} {
+			p, err := s.tryGet(path)
+			if err != nil || p.status != http.StatusNotFound {
+				t.Errorf("GET %s: status %d, %v", path, p.status, err)
+			}
+			mustContain(t, p, "<h1>Not Found</h1>", "All users")
 		}
-		mustContain(t, p, "<h1>Not Found</h1>", "All users")
-	}
-	s.post(t, http.StatusNotFound, "/users/99", "name", "X")
-	s.post(t, http.StatusNotFound, "/users/99", "name", "")
-	s.post(t, http.StatusNotFound, "/users/99")
-	s.post(t, http.StatusNotFound, "/users/x", "name", "X")
-	s.post(t, http.StatusNotFound, "/users/99/delete")
-	s.post(t, http.StatusNotFound, "/users/99/orders", "item", "X", "amount", "1")
-	s.post(t, http.StatusNotFound, "/users/99/orders")
+		s.post(t, http.StatusNotFound, "/users/99", "name", "X")
+		s.post(t, http.StatusNotFound, "/users/99", "name", "")
+		s.post(t, http.StatusNotFound, "/users/99")
+		s.post(t, http.StatusNotFound, "/users/x", "name", "X")
+		s.post(t, http.StatusNotFound, "/users/99/delete")
+		s.post(t, http.StatusNotFound, "/users/99/orders", "item", "X", "amount", "1")
+		s.post(t, http.StatusNotFound, "/users/99/orders")
+	})
 }
 
 // What a form was sent to shows the user when it is opened as a page, and other methods are told
 // which ones there are.
 func TestMethods(t *testing.T) {
-	ts := tokens.NewMemory()
-	defer ts.Close()
-	s := newSite(t, ts, filepath.Join(t.TempDir(), "app.db"))
-	for _, path := range []string{"/users/1/orders", "/users/1/delete"} {
-		if p, err := s.tryGet(path); err != nil || p.status != http.StatusSeeOther || p.location != "/users/1" {
-			t.Errorf("GET %s: status %d to %q, %v", path, p.status, p.location, err)
+	onDatabases(t, func(t *testing.T, s *site) {
+		for _, path := range []string{"/users/1/orders", "/users/1/delete"} {
+			if p, err := s.tryGet(path); err != nil || p.status != http.StatusSeeOther || p.location != "/users/1" {
+				t.Errorf("GET %s: status %d to %q, %v", path, p.status, p.location, err)
+			}
 		}
-	}
-	if p, err := s.tryGet("/users/x/orders"); err != nil || p.status != http.StatusNotFound {
-		t.Errorf("GET of nobody's orders: status %d, %v", p.status, err)
-	}
-	mustContain(t, s.get(t, "/users/1"), "Ada Lovelace")
-	for _, test := range []struct {
-		method, path string
-		status       int
-		allow        string
-	}{
-		{http.MethodPost, "/", http.StatusMethodNotAllowed, "GET, HEAD"},
-		{http.MethodPost, "/static/style.css", http.StatusMethodNotAllowed, "GET, HEAD"},
-		{http.MethodPut, "/users", http.StatusMethodNotAllowed, "GET, HEAD, POST"},
-		{http.MethodDelete, "/users/1", http.StatusMethodNotAllowed, "GET, HEAD, POST"},
-		{http.MethodPatch, "/users/1/orders", http.StatusMethodNotAllowed, "GET, HEAD, POST"},
-		{"BREW", "/users", http.StatusMethodNotAllowed, "GET, HEAD, POST"},
-		{"BREW", "/none", http.StatusNotFound, ""},
-		{http.MethodDelete, "/none", http.StatusNotFound, ""},
-	} {
-		r, err := http.NewRequest(test.method, s.url+test.path, nil)
-		if err != nil {
-			t.Fatal(err)
+		if p, err := s.tryGet("/users/x/orders"); err != nil || p.status != http.StatusNotFound {
+			t.Errorf("GET of nobody's orders: status %d, %v", p.status, err)
 		}
-		p, err := s.do(r)
-		if err != nil || p.status != test.status || p.header.Get("Allow") != test.allow {
-			t.Errorf("%s %s: status %d, allowed %q, %v", test.method, test.path, p.status, p.header.Get("Allow"), err)
+		mustContain(t, s.get(t, "/users/1"), "Ada Lovelace")
+		for _, test := range []struct {
+			method, path string
+			status       int
+			allow        string
+		}{
+			{http.MethodPost, "/", http.StatusMethodNotAllowed, "GET, HEAD"},
+			{http.MethodPost, "/static/style.css", http.StatusMethodNotAllowed, "GET, HEAD"},
+			{http.MethodPut, "/users", http.StatusMethodNotAllowed, "GET, HEAD, POST"},
+			{http.MethodDelete, "/users/1", http.StatusMethodNotAllowed, "GET, HEAD, POST"},
+			{http.MethodPatch, "/users/1/orders", http.StatusMethodNotAllowed, "GET, HEAD, POST"},
+			{"BREW", "/users", http.StatusMethodNotAllowed, "GET, HEAD, POST"},
+			{"BREW", "/none", http.StatusNotFound, ""},
+			{http.MethodDelete, "/none", http.StatusNotFound, ""},
+		} {
+			r, err := http.NewRequest(test.method, s.url+test.path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := s.do(r)
+			if err != nil || p.status != test.status || p.header.Get("Allow") != test.allow {
+				t.Errorf("%s %s: status %d, allowed %q, %v", test.method, test.path, p.status, p.header.Get("Allow"), err)
+			}
+			mustContain(t, p, "<h1>"+http.StatusText(test.status)+"</h1>", "All users")
 		}
-		mustContain(t, p, "<h1>"+http.StatusText(test.status)+"</h1>", "All users")
-	}
+	})
 }
 
 // A body that cannot be read as a form says why, and changes nothing.
 func TestBadBodies(t *testing.T) {
-	ts := tokens.NewMemory()
-	defer ts.Close()
-	s := newSite(t, ts, filepath.Join(t.TempDir(), "app.db"))
-	before := s.get(t, "/users/1")
-	const urlencoded, multipart = "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"
-	part := "--x\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\n"
-	large := strings.Repeat("x", maxForm)
-	for _, test := range []struct {
-		name, kind, body string
-		status           int
-	}{
-		{"too large", urlencoded, "name=" + large, http.StatusRequestEntityTooLarge},
-		{"too large, in parts", multipart, part + large + "\r\n--x--\r\n", http.StatusRequestEntityTooLarge},
-		{"JSON", "application/json", `{"name": "X"}`, http.StatusUnsupportedMediaType},
-		{"text", "text/plain; charset=utf-8", "name=X", http.StatusUnsupportedMediaType},
-		{"something", "", "name=X", http.StatusUnsupportedMediaType},
-		{"no media type", ";", "name=X", http.StatusUnsupportedMediaType},
-		{"no escape", urlencoded, "name=%zz", http.StatusBadRequest},
-		{"no parts", multipart, "name=X", http.StatusBadRequest},
-		{"no boundary", "multipart/form-data", part, http.StatusBadRequest},
-		{"nothing", "", "", http.StatusSeeOther}, // a form without fields
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			r, err := http.NewRequest(http.MethodPost, s.url+"/users/1", strings.NewReader(test.body))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if test.kind != "" {
-				r.Header.Set("Content-Type", test.kind)
-			}
-			p, err := s.do(r)
-			if err != nil || p.status != test.status {
-				t.Fatalf("status %d, %v; want %d", p.status, err, test.status)
-			}
-			if p.status != http.StatusSeeOther {
-				mustContain(t, p, "<h1>"+http.StatusText(test.status)+"</h1>")
-			}
-			if now := s.get(t, "/users/1"); now.key != before.key {
-				t.Errorf("it changed %s to %s", before.key, now.key)
-			}
-		})
-	}
+	onDatabases(t, func(t *testing.T, s *site) {
+		before := s.get(t, "/users/1")
+		const urlencoded, multipart = "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"
+		part := "--x\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\n"
+		large := strings.Repeat("x", maxForm)
+		for _, test := range []struct {
+			name, kind, body string
+			status           int
+		}{
+			{"too large", urlencoded, "name=" + large, http.StatusRequestEntityTooLarge},
+			{"too large, in parts", multipart, part + large + "\r\n--x--\r\n", http.StatusRequestEntityTooLarge},
+			{"JSON", "application/json", `{"name": "X"}`, http.StatusUnsupportedMediaType},
+			{"text", "text/plain; charset=utf-8", "name=X", http.StatusUnsupportedMediaType},
+			{"something", "", "name=X", http.StatusUnsupportedMediaType},
+			{"no media type", ";", "name=X", http.StatusUnsupportedMediaType},
+			{"no escape", urlencoded, "name=%zz", http.StatusBadRequest},
+			{"no parts", multipart, "name=X", http.StatusBadRequest},
+			{"no boundary", "multipart/form-data", part, http.StatusBadRequest},
+			{"nothing", "", "", http.StatusSeeOther}, // a form without fields
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				r, err := http.NewRequest(http.MethodPost, s.url+"/users/1", strings.NewReader(test.body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if test.kind != "" {
+					r.Header.Set("Content-Type", test.kind)
+				}
+				p, err := s.do(r)
+				if err != nil || p.status != test.status {
+					t.Fatalf("status %d, %v; want %d", p.status, err, test.status)
+				}
+				if p.status != http.StatusSeeOther {
+					mustContain(t, p, "<h1>"+http.StatusText(test.status)+"</h1>")
+				}
+				if now := s.get(t, "/users/1"); now.key != before.key {
+					t.Errorf("it changed %s to %s", before.key, now.key)
+				}
+			})
+		}
+	})
 }
 
 // The page's key is the one that the documentation shows.
@@ -531,47 +540,45 @@ func TestPageKey(t *testing.T) {
 
 // A user is deleted by a button that another has to bring into view, without any script.
 func TestDeletionAsks(t *testing.T) {
-	ts := tokens.NewMemory()
-	defer ts.Close()
-	s := newSite(t, ts, filepath.Join(t.TempDir(), "app.db"))
-	p := s.get(t, "/users/1")
-	hidden := regexp.MustCompile(`(?s)<details>\s*<summary[^>]*>[^<]+</summary>(.*?)</details>`).FindStringSubmatch(p.body)
-	if hidden == nil || strings.Count(p.body, `action="/users/1/delete"`) != 1 || !strings.Contains(hidden[1], `action="/users/1/delete"`) {
-		t.Errorf("the form is not inside <details>:\n%s", p.body)
-	}
+	onDatabases(t, func(t *testing.T, s *site) {
+		p := s.get(t, "/users/1")
+		hidden := regexp.MustCompile(`(?s)<details>\s*<summary[^>]*>[^<]+</summary>(.*?)</details>`).FindStringSubmatch(p.body)
+		if hidden == nil || strings.Count(p.body, `action="/users/1/delete"`) != 1 || !strings.Contains(hidden[1], `action="/users/1/delete"`) {
+			t.Errorf("the form is not inside <details>:\n%s", p.body)
+		}
+	})
 }
 
 func TestHeaders(t *testing.T) {
-	ts := tokens.NewMemory()
-	defer ts.Close()
-	s := newSite(t, ts, filepath.Join(t.TempDir(), "app.db"))
+	onDatabases(t, func(t *testing.T, s *site) {
 
-	r, err := http.NewRequest(http.MethodPost, s.url+"/users/1/delete", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Sec-Fetch-Site", "cross-site")
-	if p, err := s.do(r); err != nil || p.status != http.StatusForbidden {
-		t.Errorf("a form of another site: status %d, %v", p.status, err)
-	}
-
-	r, err = http.NewRequest(http.MethodHead, s.url+"/users/1", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if p, err := s.do(r); err != nil || p.status != http.StatusOK || p.body != "" {
-		t.Errorf("HEAD: status %d, %q, %v", p.status, p.body, err)
-	}
-
-	p := s.get(t, "/users")
-	for name, want := range map[string]string{"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": "default-src 'none'", "X-Content-Type-Options": "nosniff"} {
-		if got := p.header.Get(name); !strings.HasPrefix(got, want) {
-			t.Errorf("%s: %q", name, got)
+		r, err := http.NewRequest(http.MethodPost, s.url+"/users/1/delete", nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if got := s.get(t, "/static/style.css").header.Get("Content-Type"); !strings.HasPrefix(got, "text/css") {
-		t.Errorf("style.css is %q", got)
-	}
+		r.Header.Set("Sec-Fetch-Site", "cross-site")
+		if p, err := s.do(r); err != nil || p.status != http.StatusForbidden {
+			t.Errorf("a form of another site: status %d, %v", p.status, err)
+		}
+
+		r, err = http.NewRequest(http.MethodHead, s.url+"/users/1", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p, err := s.do(r); err != nil || p.status != http.StatusOK || p.body != "" {
+			t.Errorf("HEAD: status %d, %q, %v", p.status, p.body, err)
+		}
+
+		p := s.get(t, "/users")
+		for name, want := range map[string]string{"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": "default-src 'none'", "X-Content-Type-Options": "nosniff"} {
+			if got := p.header.Get(name); !strings.HasPrefix(got, want) {
+				t.Errorf("%s: %q", name, got)
+			}
+		}
+		if got := s.get(t, "/static/style.css").header.Get("Content-Type"); !strings.HasPrefix(got, "text/css") {
+			t.Errorf("style.css is %q", got)
+		}
+	})
 }
 
 // What a reader sees is at least as new as what was committed when he asked, whoever writes
@@ -638,41 +645,44 @@ func TestConcurrentEdits(t *testing.T) {
 
 // Two processes share a database and a Redis server. What one writes changes the other's keys.
 func TestTwoProcesses(t *testing.T) {
-	server := testserver.Redis(t)
-	path := filepath.Join(t.TempDir(), "app.db")
-	a, b := newSite(t, redisStore(t, server), path), newSite(t, redisStore(t, server), path)
-	for range 2 {
-		a.get(t, "/users/1")
-		b.get(t, "/users/1")
-	}
-	before := b.get(t, "/users/1")
-	before.all(t, "found", 3)
-	if key := a.get(t, "/users/1").key; key != before.key {
-		t.Errorf("the processes have the keys %s and %s", key, before.key)
-	}
-	a.post(t, http.StatusSeeOther, "/users/1", "name", "Ada King")
-	now := b.get(t, "/users/1")
-	mustContain(t, now, "<dd>Ada King</dd>")
-	changed(t, "the other process's page", before.key, now.key)
-	// By now it has seen the new token.
-	now = b.get(t, "/users/1")
-	partChanged(t, before, now, "/card")
-	if key := a.get(t, "/users/1").key; key != now.key {
-		t.Errorf("the processes have the keys %s and %s", key, now.key)
-	}
+	onURLs(t, func(t *testing.T, databaseURL string) {
+		server := testserver.Redis(t)
+		a, b := newSite(t, redisStore(t, server), databaseURL), newSite(t, redisStore(t, server), databaseURL)
+		for range 2 {
+			a.get(t, "/users/1")
+			b.get(t, "/users/1")
+		}
+		before := b.get(t, "/users/1")
+		before.all(t, "found", 3)
+		if key := a.get(t, "/users/1").key; key != before.key {
+			t.Errorf("the processes have the keys %s and %s", key, before.key)
+		}
+		a.post(t, http.StatusSeeOther, "/users/1", "name", "Ada King")
+		now := b.get(t, "/users/1")
+		mustContain(t, now, "<dd>Ada King</dd>")
+		changed(t, "the other process's page", before.key, now.key)
+		// By now it has seen the new token.
+		now = b.get(t, "/users/1")
+		partChanged(t, before, now, "/card")
+		if key := a.get(t, "/users/1").key; key != now.key {
+			t.Errorf("the processes have the keys %s and %s", key, now.key)
+		}
+	})
 }
 
 // Without its token store the application works, and caches nothing.
 func TestStoreDown(t *testing.T) {
-	server := testserver.Redis(t)
-	s := newSite(t, redisStore(t, server), filepath.Join(t.TempDir(), "app.db"))
-	s.get(t, "/users/1")
-	server.Stop()
-	s.get(t, "/users/1").all(t, "not stored (store down)", 3)
-	s.post(t, http.StatusSeeOther, "/users/1", "name", "Ada King")
-	p := s.get(t, "/users/1")
-	p.all(t, "not stored (store down)", 3)
-	mustContain(t, p, "<dd>Ada King</dd>")
-	p = s.post(t, http.StatusSeeOther, "/users", "name", "X", "email", "x@example.org")
-	mustContain(t, s.get(t, p.location), "x@example.org")
+	onURLs(t, func(t *testing.T, databaseURL string) {
+		server := testserver.Redis(t)
+		s := newSite(t, redisStore(t, server), databaseURL)
+		s.get(t, "/users/1")
+		server.Stop()
+		s.get(t, "/users/1").all(t, "not stored (store down)", 3)
+		s.post(t, http.StatusSeeOther, "/users/1", "name", "Ada King")
+		p := s.get(t, "/users/1")
+		p.all(t, "not stored (store down)", 3)
+		mustContain(t, p, "<dd>Ada King</dd>")
+		p = s.post(t, http.StatusSeeOther, "/users", "name", "X", "email", "x@example.org")
+		mustContain(t, s.get(t, p.location), "x@example.org")
+	})
 }

@@ -6,7 +6,9 @@
 // The environment:
 //
 //	PORT          where it listens; default 8080
-//	DATABASE_URL  an SQLite file, as a path or as sqlite:path or file:path; default: a temporary one
+//	DATABASE_URL  postgres://user:password@host/database, mysql://user:password@host/database, or an
+//	              SQLite file as a path or sqlite:path; default: a temporary file. An empty database
+//	              gets its tables and a few rows
 //	REDIS_URL     the token store, for several processes over one database; default: in process
 package main
 
@@ -25,6 +27,8 @@ import (
 
 	"github.com/alkey-go/alkey"
 	"github.com/alkey-go/alkey/tokens"
+	_ "github.com/alkey-go/alkey/txscope/mysql"
+	_ "github.com/alkey-go/alkey/txscope/postgres"
 	_ "github.com/alkey-go/alkey/txscope/sqlite"
 )
 
@@ -40,11 +44,11 @@ func main() {
 
 // run serves until ctx ends.
 func run(ctx context.Context) (err error) {
-	dsn, remove, err := database(os.Getenv("DATABASE_URL"))
+	at, err := sourceOf(os.Getenv("DATABASE_URL"))
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, remove()) }()
+	defer func() { err = errors.Join(err, at.remove()) }()
 
 	ts, err := tokens.FromEnv(ctx)
 	if err != nil {
@@ -52,13 +56,13 @@ func run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, ts.Close()) }()
 
-	db, err := alkey.Open("sqlite", dsn, ts)
+	db, err := alkey.Open(at.driver, at.dsn, ts)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 
-	s := store{db}
+	s := newStore(db)
 	if err := s.migrate(ctx); err != nil {
 		return fmt.Errorf("database: %w", err)
 	}

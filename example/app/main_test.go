@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -14,11 +15,10 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/jmoiron/sqlx"
 
 	"github.com/alkey-go/alkey/internal/testserver"
 )
@@ -41,46 +41,65 @@ func TestProgram(t *testing.T) {
 	}
 }
 
-// Two programs with one DATABASE_URL and one REDIS_URL have the same keys.
+// Two programs with one DATABASE_URL and one REDIS_URL, started at the same time, have the same keys.
 func TestProgramsOverRedis(t *testing.T) {
-	server := testserver.Redis(t)
 	file := build(t)
-	variables := []string{"DATABASE_URL=" + filepath.Join(t.TempDir(), "app.db"), "REDIS_URL=" + server.URL()}
-	a, b := start(t, file, variables...), start(t, file, variables...)
-	b.page(t, "Ada Lovelace") // hears of the token
-	before := b.page(t, "Ada Lovelace")
-	if key := a.page(t, "Ada Lovelace"); key != before || !regexp.MustCompile(`^[0-9a-z]+/alkey:users#1/page$`).MatchString(key) {
-		t.Errorf("the programs have the keys %q and %q", key, before)
-	}
-	res, err := http.PostForm(a.url+"/users/1", url.Values{"name": {"Ada King"}})
-	if err != nil || res.StatusCode != http.StatusOK { // of the page that it redirects to
-		t.Fatalf("%v, %v", res, err)
-	}
-	res.Body.Close()
-	b.page(t, "Ada King") // hears of the new one
-	after := b.page(t, "Ada King")
-	changed(t, "the other program's page", before, after)
-	if key := a.page(t, "Ada King"); key != after {
-		t.Errorf("after the edit the programs have the keys %q and %q", key, after)
-	}
-	for _, p := range []*program{a, b} {
-		if log := p.end(t); strings.Contains(log, "WARN") || strings.Contains(log, "ERROR") {
-			t.Errorf("the log:\n%s", log)
+	onURLs(t, func(t *testing.T, databaseURL string) {
+		server := testserver.Redis(t)
+		variables := []string{"DATABASE_URL=" + databaseURL, "REDIS_URL=" + server.URL()}
+		a, b := begin(t, file, variables...), begin(t, file, variables...)
+		a.listens(t)
+		b.listens(t)
+		b.page(t, "Ada Lovelace") // hears of the token
+		before := b.page(t, "Ada Lovelace")
+		if key := a.page(t, "Ada Lovelace"); key != before || !regexp.MustCompile(`^[0-9a-z]+/alkey:users#1/page$`).MatchString(key) {
+			t.Errorf("the programs have the keys %q and %q", key, before)
 		}
-	}
+		res, err := http.PostForm(a.url+"/users/1", url.Values{"name": {"Ada King"}})
+		if err != nil || res.StatusCode != http.StatusOK { // of the page that it redirects to
+			t.Fatalf("%v, %v", res, err)
+		}
+		res.Body.Close()
+		b.page(t, "Ada King") // hears of the new one
+		after := b.page(t, "Ada King")
+		changed(t, "the other program's page", before, after)
+		if key := a.page(t, "Ada King"); key != after {
+			t.Errorf("after the edit the programs have the keys %q and %q", key, after)
+		}
+		for _, p := range []*program{a, b} {
+			if log := p.end(t); strings.Contains(log, "WARN") || strings.Contains(log, "ERROR") {
+				t.Errorf("the log:\n%s", log)
+			}
+		}
+	})
 }
 
-// build makes the program and returns its file.
+// executable is the program's file. The first test that needs it makes it, and TestMain removes it.
+var executable struct {
+	sync.Once
+	dir, file string
+	err       error
+}
+
 func build(t *testing.T) string {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("builds the program")
 	}
-	file := filepath.Join(t.TempDir(), "app")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", file, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	e := &executable
+	e.Do(func() {
+		if e.dir, e.err = os.MkdirTemp("", "alkey-example-test-"); e.err != nil {
+			return
+		}
+		e.file = filepath.Join(e.dir, "app")
+		if out, err := exec.Command("go", "build", "-o", e.file, ".").CombinedOutput(); err != nil {
+			e.err = fmt.Errorf("%w\n%s", err, out)
+		}
+	})
+	if e.err != nil {
+		t.Fatal(e.err)
 	}
-	return file
+	return e.file
 }
 
 // program is one that runs.
@@ -94,6 +113,13 @@ type program struct {
 // start runs the program with the variables for its environment, and waits until it listens.
 func start(t *testing.T, file string, variables ...string) *program {
 	t.Helper()
+	p := begin(t, file, variables...)
+	p.listens(t)
+	return p
+}
+
+func begin(t *testing.T, file string, variables ...string) *program {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	p := &program{cmd: exec.CommandContext(ctx, file)}
@@ -105,8 +131,13 @@ func start(t *testing.T, file string, variables ...string) *program {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	address := regexp.MustCompile(`http://localhost:\d+`)
 	p.lines = bufio.NewScanner(stderr)
+	return p
+}
+
+func (p *program) listens(t *testing.T) {
+	t.Helper()
+	address := regexp.MustCompile(`http://localhost:\d+`)
 	for p.url == "" && p.lines.Scan() {
 		p.log.WriteString(p.lines.Text() + "\n")
 		p.url = address.FindString(p.lines.Text())
@@ -114,7 +145,6 @@ func start(t *testing.T, file string, variables ...string) *program {
 	if p.url == "" {
 		t.Fatalf("no address in the log (%v):\n%s", p.cmd.Wait(), p.log.String())
 	}
-	return p
 }
 
 // page asks for the page of user 1, which must have that text, and returns its key.
@@ -212,7 +242,7 @@ func TestServe(t *testing.T) {
 
 func TestRunErrors(t *testing.T) {
 	for name, test := range map[string]struct{ variable, value, want string }{
-		"database": {"DATABASE_URL", "postgres://me:secret@host/db", "DATABASE_URL"},
+		"database": {"DATABASE_URL", "oracle://me:secret@host/db", "DATABASE_URL"},
 		"file":     {"DATABASE_URL", filepath.Join(t.TempDir(), "none", "app.db"), "database"},
 		"redis":    {"REDIS_URL", "http://me:secret@host", "REDIS_URL"},
 		"port":     {"PORT", "99999", "PORT"},
@@ -231,81 +261,6 @@ func TestRunErrors(t *testing.T) {
 				t.Errorf("left behind: %v, %v", left, err)
 			}
 		})
-	}
-}
-
-func TestDatabase(t *testing.T) {
-	dir := t.TempDir()
-	// A name that means something in an URL.
-	odd := filepath.Join(dir, "a b%20?c#d.db")
-	for _, test := range []struct {
-		value string
-		file  string
-	}{
-		{filepath.Join(dir, "plain.db"), filepath.Join(dir, "plain.db")},
-		{odd, odd},
-		{"sqlite:" + filepath.Join(dir, "one.db"), filepath.Join(dir, "one.db")},
-		{"sqlite://" + filepath.Join(dir, "three.db"), filepath.Join(dir, "three.db")},
-		{"FILE:" + filepath.Join(dir, "file%20uri.db") + "?_cache_size=100", filepath.Join(dir, "file uri.db")},
-	} {
-		t.Run(test.value, func(t *testing.T) {
-			dsn, remove, err := database(test.value)
-			if err != nil {
-				t.Fatal(err)
-			}
-			db, err := sqlx.Open("sqlite", dsn)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer db.Close()
-			s := store{db}
-			for range 2 { // the second finds the tables, and makes no users again
-				if err := s.migrate(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-				if err := s.deleteUser(t.Context(), 1); err != nil && err != errNotFound {
-					t.Fatal(err)
-				}
-			}
-			users, err := s.users(t.Context())
-			if err != nil || len(users) != 2 {
-				t.Errorf("%v, %v", users, err)
-			}
-			for pragma, want := range map[string]string{"journal_mode": "wal", "foreign_keys": "1", "busy_timeout": "5000", "synchronous": "1"} {
-				var got string
-				if err := db.Get(&got, "PRAGMA "+pragma); err != nil || got != want {
-					t.Errorf("%s = %s, %v", pragma, got, err)
-				}
-			}
-			if _, err := os.Stat(test.file); err != nil {
-				t.Error(err)
-			}
-			if err := remove(); err != nil {
-				t.Error(err)
-			}
-			if _, err := os.Stat(test.file); err != nil {
-				t.Errorf("a file that was named is gone: %v", err)
-			}
-		})
-	}
-
-	for value, want := range map[string]string{
-		"postgres://me:secret@host/db":    `"postgres"`,
-		"mysql:secret":                    `"mysql"`,
-		"sqlite::memory:":                 "names no file",
-		":memory:":                        "names no file",
-		"sqlite:":                         "names no file",
-		"file:%zz":                        "DATABASE_URL",
-		"file:x?mode=memory":              "in memory",
-		"file:x?cache=shared&mode=memory": "in memory",
-		"sqlite:x?mode=%6demory":          "in memory",
-		"file:/x?vfs=memdb":               "in memory",
-		"file:x?mode=%zz":                 "DATABASE_URL",
-	} {
-		_, _, err := database(value)
-		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "DATABASE_URL") || strings.Contains(err.Error(), "secret") {
-			t.Errorf("%s: error %v", value, err)
-		}
 	}
 }
 

@@ -3,13 +3,9 @@ package main
 import (
 	"context"
 	"database/sql"
-	_ "embed"
 	"errors"
-	"fmt"
 
 	"github.com/jmoiron/sqlx"
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // User is a row of users. TableName makes it a model: cacheKey .User is a key of that row.
@@ -48,48 +44,33 @@ var (
 // sees every write.
 type store struct {
 	db *sqlx.DB
+	dialect
 }
 
-//go:embed schema.sql
-var schema string
-
-// migrate makes the tables of a new database and puts a few rows into them.
-func (s store) migrate(ctx context.Context) error {
-	tx, err := s.db.BeginTxx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	var version int
-	if err := tx.GetContext(ctx, &version, `PRAGMA user_version`); err != nil {
-		return err
-	}
-	if version > 0 {
-		return nil
-	}
-	if _, err := tx.ExecContext(ctx, schema); err != nil {
-		return err
-	}
-	return tx.Commit()
-}
+func newStore(db *sqlx.DB) store { return store{db, dialects[db.DriverName()]} }
 
 func (s store) users(ctx context.Context) ([]User, error) {
 	users := []User{}
-	err := s.db.SelectContext(ctx, &users, `SELECT id, name, email FROM users ORDER BY name, id`)
+	err := s.list(ctx, &users, `SELECT id, name, email FROM users ORDER BY name, id`)
 	return users, err
 }
 
 func (s store) user(ctx context.Context, id int64) (User, error) {
 	var u User
-	err := s.db.GetContext(ctx, &u, `SELECT id, name, email FROM users WHERE id = ?`, id)
+	err := s.get(ctx, &u, `SELECT id, name, email FROM users WHERE id = ?`, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = errNotFound
 	}
 	return u, err
 }
 
-func (s store) createUser(ctx context.Context, name, email string) (int64, error) {
-	result, err := s.db.ExecContext(ctx, `INSERT INTO users (name, email) VALUES (?, ?)`, name, email)
+func (s store) createUser(ctx context.Context, name, email string) (id int64, err error) {
+	const insert = `INSERT INTO users (name, email) VALUES (?, ?)`
+	if s.returning {
+		err := s.get(ctx, &id, insert+` RETURNING id`, name, email)
+		return id, meaning(err)
+	}
+	result, err := s.db.ExecContext(ctx, insert, name, email)
 	if err != nil {
 		return 0, meaning(err)
 	}
@@ -102,65 +83,59 @@ func (s store) updateUser(ctx context.Context, id int64, name, email *string) er
 		_, err := s.user(ctx, id)
 		return err
 	}
-	return affectsOne(s.db.ExecContext(ctx,
-		`UPDATE users SET name = COALESCE(?, name), email = COALESCE(?, email) WHERE id = ?`, name, email, id))
+	return s.change(ctx, `UPDATE users SET name = COALESCE(?, name), email = COALESCE(?, email) WHERE id = ?`, name, email, id)
 }
 
 // deleteUser deletes the user's orders too: the database does, and alkey sees it.
 func (s store) deleteUser(ctx context.Context, id int64) error {
-	return affectsOne(s.db.ExecContext(ctx, `DELETE FROM users WHERE id = ?`, id))
+	return s.change(ctx, `DELETE FROM users WHERE id = ?`, id)
 }
 
 func (s store) orders(ctx context.Context, userID int64) ([]Order, error) {
 	orders := []Order{}
-	err := s.db.SelectContext(ctx, &orders, `SELECT id, user_id, item, cents FROM orders WHERE user_id = ? ORDER BY id DESC`, userID)
+	err := s.list(ctx, &orders, `SELECT id, user_id, item, cents FROM orders WHERE user_id = ? ORDER BY id DESC`, userID)
 	return orders, err
 }
 
 func (s store) createOrder(ctx context.Context, userID int64, item string, cents int64) error {
-	return affectsOne(s.db.ExecContext(ctx, `INSERT INTO orders (user_id, item, cents) VALUES (?, ?, ?)`, userID, item, cents))
+	return s.change(ctx, `INSERT INTO orders (user_id, item, cents) VALUES (?, ?, ?)`, userID, item, cents)
 }
 
 func (s store) countUsers(ctx context.Context) (int64, error) {
 	var n int64
-	err := s.db.GetContext(ctx, &n, `SELECT count(*) FROM users`)
+	err := s.get(ctx, &n, `SELECT count(*) FROM users`)
 	return n, err
 }
 
 func (s store) totals(ctx context.Context) (Totals, error) {
 	var t Totals
-	err := s.db.GetContext(ctx, &t, `SELECT count(*) AS count, COALESCE(sum(cents), 0) AS cents FROM orders`)
+	err := s.get(ctx, &t, `SELECT count(*) AS count, COALESCE(sum(cents), 0) AS cents FROM orders`)
 	return t, err
 }
 
 func (s store) totalsOf(ctx context.Context, userID int64) (Totals, error) {
 	var t Totals
-	err := s.db.GetContext(ctx, &t, `SELECT count(*) AS count, COALESCE(sum(cents), 0) AS cents FROM orders WHERE user_id = ?`, userID)
+	err := s.get(ctx, &t, `SELECT count(*) AS count, COALESCE(sum(cents), 0) AS cents FROM orders WHERE user_id = ?`, userID)
 	return t, err
 }
 
-func affectsOne(result sql.Result, err error) error {
+func (s store) get(ctx context.Context, dest any, query string, args ...any) error {
+	return s.db.GetContext(ctx, dest, s.db.Rebind(query), args...)
+}
+
+func (s store) list(ctx context.Context, dest any, query string, args ...any) error {
+	return s.db.SelectContext(ctx, dest, s.db.Rebind(query), args...)
+}
+
+// change writes what must find a row to write to.
+func (s store) change(ctx context.Context, query string, args ...any) error {
+	result, err := s.db.ExecContext(ctx, s.db.Rebind(query), args...)
 	if err != nil {
 		return meaning(err)
 	}
 	n, err := result.RowsAffected()
 	if err == nil && n == 0 {
 		err = errNotFound
-	}
-	return err
-}
-
-// meaning tells what a constraint that refused a write means here.
-func meaning(err error) error {
-	e, ok := errors.AsType[*sqlite.Error](err)
-	if !ok {
-		return err
-	}
-	switch e.Code() {
-	case sqlite3.SQLITE_CONSTRAINT_UNIQUE:
-		return fmt.Errorf("%w: %w", errEmailTaken, err)
-	case sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
-		return fmt.Errorf("%w: %w", errNotFound, err)
 	}
 	return err
 }

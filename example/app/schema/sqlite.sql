@@ -13,10 +13,10 @@ CREATE TABLE orders (
 
 CREATE INDEX orders_of_user ON orders (user_id);
 
-INSERT INTO users (id, name, email) VALUES
-    (1, 'Ada Lovelace', 'ada@example.org'),
-    (2, 'Grace Hopper', 'grace@example.org'),
-    (3, 'Edsger Dijkstra', 'edsger@example.org');
+INSERT INTO users (name, email) VALUES
+    ('Ada Lovelace', 'ada@example.org'),
+    ('Grace Hopper', 'grace@example.org'),
+    ('Edsger Dijkstra', 'edsger@example.org');
 
 INSERT INTO orders (user_id, item, cents) VALUES
     (1, 'Punched cards, 500', 1250),
@@ -24,6 +24,3 @@ INSERT INTO orders (user_id, item, cents) VALUES
     (2, 'Moth tweezers', 790),
     (3, 'Fountain pen', 8900),
     (3, 'Ink, blue black', 1195);
-
--- The next program that opens this file finds its tables.
-PRAGMA user_version = 1;
