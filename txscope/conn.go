@@ -297,6 +297,8 @@ func (c *Conn) settle(err error) {
 		}
 	case c.undone:
 		c.finish(VerdictRolledBack)
+	case c.unread > 0 && err == nil && !lent && !t.explicit.Load():
+		// It is committed, or not, when they are closed, also if that was announced.
 	case c.announced:
 		verdict := VerdictCommitted
 		if err != nil || lent {
@@ -376,7 +378,7 @@ func (c *Conn) refusal(err error) error {
 }
 
 // commit sends a COMMIT under the protocol.
-func (c *Conn) commit(ctx context.Context, send, rollback func() error) error {
+func (c *Conn) commit(ctx context.Context, send func() error, rollback func(why error) error) error {
 	c.sending = true
 	prepare := func() error { return nil }
 	if c.committing != nil {
@@ -420,8 +422,8 @@ func (c *Conn) commitText(ctx context.Context, send func() error) error {
 		err := send()
 		c.session.After(ctx, &c.call, err)
 		return err
-	}, func() error {
-		c.session.After(ctx, &c.call, ErrFence)
+	}, func(why error) error {
+		c.session.After(ctx, &c.call, why)
 		return c.rollbackText(ctx)
 	})
 	c.call, c.ctx = Call{}, nil
@@ -626,7 +628,7 @@ func (x *tx) Commit() error {
 		c.settle(err)
 		return err
 	}
-	err := c.commit(x.ctx, x.bare.Commit, x.bare.Rollback)
+	err := c.commit(x.ctx, x.bare.Commit, func(error) error { return x.bare.Rollback() })
 	if c.tx != nil {
 		// database/sql is done with it and would give the connection to others.
 		c.broken = true

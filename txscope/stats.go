@@ -20,7 +20,8 @@ type Statistics struct {
 	// A write outside of a transaction counts as one.
 	Committed, RolledBack, Unknown int64
 
-	// Rows counts the rows that committed transactions have changed one by one.
+	// Rows counts the rows that committed transactions have changed one by one. A row whose key can
+	// be spelled in more than one way counts once for each.
 	Rows int64
 
 	// Sweeps are the tables whose rows changed all at once, the most frequent first. A table appears

@@ -8,11 +8,10 @@ import (
 
 // stmt is a prepared statement that knows its connection.
 type stmt struct {
-	c       *Conn
-	bare    driver.Stmt
-	query   string
-	control Control
-	memo    any
+	c     *Conn
+	bare  driver.Stmt
+	query string
+	memo  any
 }
 
 // convertingStmt is a stmt of a driver that converts arguments by column. database/sql treats
@@ -23,7 +22,7 @@ type convertingStmt struct {
 }
 
 func newStmt(c *Conn, bare driver.Stmt, query string, memo any) driver.Stmt {
-	s := &stmt{c: c, bare: bare, query: query, control: c.session.Control(query), memo: memo}
+	s := &stmt{c: c, bare: bare, query: query, memo: memo}
 	if cc, ok := bare.(legacyConverter); ok {
 		return convertingStmt{s, cc}
 	}
@@ -56,7 +55,7 @@ func (s *stmt) CheckNamedValue(nv *driver.NamedValue) error {
 
 // ExecContext is part of driver.StmtExecContext.
 func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	return s.c.exec(ctx, Call{Query: s.query, Args: args, Memo: s.memo}, s.control, func() (driver.Result, error) {
+	return s.c.exec(ctx, Call{Query: s.query, Args: args, Memo: s.memo}, s.c.session.Control(s.query), func() (driver.Result, error) {
 		return execStmt(ctx, s.bare, args)
 	})
 }
@@ -68,7 +67,7 @@ func (s *stmt) Exec(args []driver.Value) (driver.Result, error) {
 
 // QueryContext is part of driver.StmtQueryContext.
 func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	return s.c.query(ctx, Call{Query: s.query, Args: args, Memo: s.memo}, s.control, func() (driver.Rows, error) {
+	return s.c.query(ctx, Call{Query: s.query, Args: args, Memo: s.memo}, s.c.session.Control(s.query), func() (driver.Rows, error) {
 		return queryStmt(ctx, s.bare, args)
 	})
 }

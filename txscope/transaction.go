@@ -35,6 +35,7 @@ type transaction struct {
 
 	mu     sync.Mutex
 	phase  phase
+	ending bool          // end has begun: what is marked from now on is published by itself
 	ended  chan struct{} // made by the first who waits; closed when the phase is no longer committing
 	scopes []*Scope
 	after  []afterCommit
@@ -137,12 +138,13 @@ func (t *transaction) outermost(name string) bool {
 }
 
 // add marks more as changed. A commit under way is waited for; if the transaction is over then, or
-// was already, it is false.
+// was already, it is false. A statement outside of any transaction, whose rows the caller himself may
+// be reading, is not waited for: what is marked is published with it.
 func (t *transaction) add(ctx context.Context, changes *tokens.Changes) (bool, error) {
 	for {
 		t.mu.Lock()
-		switch t.phase {
-		case running:
+		switch {
+		case t.phase == running, t.phase == committing && !t.ending && !t.explicit.Load():
 			for id := range changes.All {
 				if id.IsTable() || id == tokens.Global {
 					t.sweep(id, whyByHand)
@@ -152,7 +154,7 @@ func (t *transaction) add(ctx context.Context, changes *tokens.Changes) (bool, e
 			}
 			t.mu.Unlock()
 			return true, nil
-		case over:
+		case t.phase == over:
 			t.mu.Unlock()
 			return false, nil
 		}
@@ -228,13 +230,13 @@ func (t *transaction) covered() bool { return !t.more.Load() && t.fresh() }
 // rollback, has done. If prepare fails, or with Strict the store takes no fence, COMMIT is not
 // sent: rollback is called, and the error is prepare's, or wraps ErrFence. open is true if the
 // transaction goes on all the same, as when the database is busy.
-func (t *transaction) commit(r *renewal, prepare, send, rollback func() error, judge func(error) Verdict) (open bool, err error) {
+func (t *transaction) commit(r *renewal, prepare, send func() error, rollback func(why error) error, judge func(error) Verdict) (open bool, err error) {
 	if err = prepare(); err == nil {
 		err = t.fence()
 	}
 	if err != nil {
 		verdict := VerdictRolledBack
-		if rerr := rollback(); rerr != nil {
+		if rerr := rollback(err); rerr != nil {
 			if judge(rerr) == VerdictOngoing {
 				verdict = VerdictOngoing
 			} // else it is over, and nobody has sent a COMMIT
@@ -283,8 +285,7 @@ func (t *transaction) end(outcome tokens.Outcome) {
 		t.mu.Unlock()
 		return
 	}
-	// What is marked from here on waits for the end, and is published by itself.
-	t.phase = committing
+	t.phase, t.ending = committing, true
 	scopes := t.scopes
 	t.mu.Unlock()
 

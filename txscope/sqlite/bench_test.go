@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"modernc.org/sqlite"
@@ -23,6 +24,7 @@ func BenchmarkDriver(b *testing.B) {
 		{"select", selects},
 		{"prepared", prepared},
 		{"update", updates},
+		{"update10000", updatesOfMany},
 	} {
 		b.Run("work="+work.name, func(b *testing.B) {
 			versus.Run(b, work.on(b, benchDB(b, false)), work.on(b, benchDB(b, true)))
@@ -52,6 +54,59 @@ func benchDB(b *testing.B, wrapped bool) *sql.DB {
 		b.Fatal(err)
 	}
 	return db
+}
+
+// BenchmarkIdleConnection reports what a connection takes in memory that has been used once and waits
+// in the pool: of the heap, as SQLite's own memory is not, and the same either way.
+func BenchmarkIdleConnection(b *testing.B) {
+	const connections = 100
+	for _, wrapped := range []bool{false, true} {
+		by := "baseline"
+		if wrapped {
+			by = "alkey"
+		}
+		b.Run("by="+by, func(b *testing.B) {
+			var total uint64
+			for b.Loop() {
+				db := benchDB(b, wrapped)
+				db.SetMaxIdleConns(connections)
+				before := heap()
+				var all []*sql.Conn
+				for range connections {
+					conn, err := db.Conn(b.Context())
+					if err != nil {
+						b.Fatal(err)
+					}
+					if _, err := conn.ExecContext(b.Context(), `SELECT count(*) FROM users`); err != nil {
+						b.Fatal(err)
+					}
+					all = append(all, conn)
+				}
+				for _, conn := range all {
+					if err := conn.Close(); err != nil {
+						b.Fatal(err)
+					}
+				}
+				all = nil
+				if after := heap(); after > before {
+					total += after - before
+				}
+				if err := db.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(total)/float64(b.N)/connections, "B/connection")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 func selects(b *testing.B, db *sql.DB) func() {
@@ -95,6 +150,19 @@ func updates(b *testing.B, db *sql.DB) func() {
 			b.Fatal(err)
 		}
 		if err := tx.Commit(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func updatesOfMany(b *testing.B, db *sql.DB) func() {
+	_, err := db.Exec(`WITH RECURSIVE n(i) AS (SELECT 1001 UNION ALL SELECT i+1 FROM n WHERE i < 10000)
+		INSERT INTO users SELECT i, 'user ' || i, 'user' || i || '@example.com', 0 FROM n`)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return func() {
+		if _, err := db.Exec(`UPDATE users SET visits = visits + 1`); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -19,51 +20,88 @@ type valueOf func(tls *libc.TLS, db uintptr, column int32, value uintptr) int32
 func (s *session) addKey(db uintptr, t *table, of valueOf) {
 	var buf [4]any
 	key := buf[:0]
-	var also string // another spelling, of a key with one column
 	for _, column := range t.key {
-		v, ok := s.value(db, column, of)
-		if !ok {
-			s.rec.Add(t.all)
+		v := s.value(db, column.index, of)
+		if !column.exact.of(v) {
+			s.rec.Sweep(t.all, whyKeyValue)
 			return
 		}
-		other := plainSpelling(v)
-		if other != "" && len(t.key) > 1 {
-			s.rec.Add(t.all)
-			return
-		}
-		also = other
 		key = append(key, v)
 	}
+	s.addRow(t, key)
+}
+
+// maxSpellings bounds in how many spellings one row is added.
+const maxSpellings = 16
+
+// addRow adds the row with the key, in all the spellings that it can have.
+func (s *session) addRow(t *table, key []any) {
+	spellings := 1
+	for _, v := range key {
+		if plainSpelling(v) != "" {
+			spellings *= 2
+		}
+		if spellings > maxSpellings {
+			s.rec.Sweep(t.all, whyKeySpelling)
+			return
+		}
+	}
+	s.addSpellings(t, key, 0)
+}
+
+// addSpellings adds the row with the key, and with every choice of plain spellings from one column on.
+func (s *session) addSpellings(t *table, key []any, from int) {
 	s.rec.Add(tokens.Row(t.name, key...))
-	if also != "" {
-		s.rec.Add(tokens.Row(t.name, also))
+	for i := from; i < len(key); i++ {
+		if plain := plainSpelling(key[i]); plain != "" {
+			other := slices.Clone(key)
+			other[i] = plain
+			s.addSpellings(t, other, i+1)
+		}
 	}
 }
 
-// value reads one column of the row that is about to change. It is false for a value without exact
-// text. The driver's own accessors read all columns before it too, and end text at a NUL.
-func (s *session) value(db uintptr, column keyColumn, of valueOf) (v any, ok bool) {
+// float is a value that has no exact text.
+type float struct{}
+
+// value reads one column of the row that is about to change: an int64, a string, a []byte, a float or
+// nil for NULL. The driver's own accessors read all columns before it too, and end text at a NUL.
+func (s *session) value(db uintptr, column int, of valueOf) any {
 	const size = int(unsafe.Sizeof(uintptr(0)))
 	p := s.tls.Alloc(size)
 	defer s.tls.Free(size)
-	if of(s.tls, db, int32(column.index), p) != sqlite3.SQLITE_OK {
-		return nil, false
+	if of(s.tls, db, int32(column), p) != sqlite3.SQLITE_OK {
+		return float{}
 	}
 	value := **(**uintptr)(unsafe.Pointer(&p))
-	switch kind := sqlite3.Xsqlite3_value_type(s.tls, value); {
-	case kind == sqlite3.SQLITE_INTEGER:
-		n := sqlite3.Xsqlite3_value_int64(s.tls, value)
-		return n, column.exact == always || n == 0 || n == 1
-	case column.exact != always:
-		return nil, false
-	case kind == sqlite3.SQLITE_TEXT:
+	switch sqlite3.Xsqlite3_value_type(s.tls, value) {
+	case sqlite3.SQLITE_INTEGER:
+		return sqlite3.Xsqlite3_value_int64(s.tls, value)
+	case sqlite3.SQLITE_TEXT:
 		at := sqlite3.Xsqlite3_value_text(s.tls, value)
-		return string(bytesAt(at, sqlite3.Xsqlite3_value_bytes(s.tls, value))), at != 0
-	case kind == sqlite3.SQLITE_BLOB:
+		if at == 0 {
+			return float{} // no memory
+		}
+		return string(bytesAt(at, sqlite3.Xsqlite3_value_bytes(s.tls, value)))
+	case sqlite3.SQLITE_BLOB:
 		at := sqlite3.Xsqlite3_value_blob(s.tls, value)
-		return append([]byte{}, bytesAt(at, sqlite3.Xsqlite3_value_bytes(s.tls, value))...), true
+		return append([]byte{}, bytesAt(at, sqlite3.Xsqlite3_value_bytes(s.tls, value))...)
+	case sqlite3.SQLITE_NULL:
+		return nil
 	}
-	return nil, false
+	return float{}
+}
+
+// of reports whether a Go value that is read from a column has the text of v, which the database
+// holds.
+func (e exactness) of(v any) bool {
+	switch v := v.(type) {
+	case int64:
+		return e == always || v == 0 || v == 1
+	case string, []byte:
+		return e == always
+	}
+	return false
 }
 
 // bytesAt views memory of SQLite's.

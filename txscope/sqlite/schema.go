@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/txscope"
 )
 
 // schema is what is known of the tables of one database file. It is not changed once made.
@@ -26,6 +27,11 @@ type table struct {
 	columns int
 	rowID   bool // the key is the rowid
 	key     []keyColumn
+	why     string    // there is no key
+	parents []foreign // that a write to a row touches
+
+	// Where it is.
+	database, own string
 }
 
 type kind int
@@ -38,8 +44,11 @@ const (
 
 // keyColumn is a column of a primary key.
 type keyColumn struct {
-	index int
-	exact exactness
+	index    int
+	exact    exactness
+	name     string
+	affinity affinity
+	folded   bool // texts of other spelling can be equal
 }
 
 // exactness says which values of a column have the text that a Go value has that was read from it.
@@ -90,12 +99,13 @@ func readAttached(ctx context.Context, conn driver.QueryerContext) (list []attac
 }
 
 // readSchema reads the tables of the database. It runs no module of a virtual table. begun is called
-// when the snapshot is taken.
-func readSchema(ctx context.Context, conn driver.QueryerContext, database string, begun func()) (map[string]*table, error) {
+// when the first snapshot is taken: what has changed when the foreign keys are read, SQLite's schema
+// cookie tells later.
+func readSchema(ctx context.Context, conn driver.QueryerContext, database string, touch *txscope.TouchRules, begun func()) (map[string]*table, error) {
 	tables := make(map[string]*table)
 	text := `SELECT m.name, m.type, m.rootpage, c.cid, c.type, c.pk,
-	c.pk = 1 AND EXISTS (SELECT 1 FROM pragma_index_list(m.name, ?1) WHERE origin = 'pk')
-FROM "` + strings.ReplaceAll(database, `"`, `""`) + `".sqlite_master AS m
+	c.pk = 1 AND EXISTS (SELECT 1 FROM pragma_index_list(m.name, ?1) WHERE origin = 'pk'), c.name
+FROM ` + quoted(database) + `.sqlite_master AS m
 LEFT JOIN pragma_table_xinfo(CASE WHEN m.type = 'table' AND m.rootpage > 0 THEN m.name END, ?1) AS c
 WHERE m.type IN ('table', 'view')`
 	err := query(ctx, conn, text, []driver.NamedValue{{Ordinal: 1, Value: database}}, begun, func(row []driver.Value) error {
@@ -105,7 +115,7 @@ WHERE m.type IN ('table', 'view')`
 		}
 		t := tables[name]
 		if t == nil {
-			t = &table{name: qualified(database, name)}
+			t = &table{name: qualified(database, name), database: database, own: name, why: whyNoKey}
 			t.all = tokens.Table(t.name)
 			tables[name] = t
 		}
@@ -128,7 +138,8 @@ WHERE m.type IN ('table', 'view')`
 		for len(t.key) < int(position) {
 			t.key = append(t.key, keyColumn{index: -1})
 		}
-		t.key[position-1] = keyColumn{int(index), exactnessOf(declared)}
+		column, _ := row[7].(string)
+		t.key[position-1] = keyColumn{index: int(index), exact: exactnessOf(declared), name: column, affinity: affinityOf(declared)}
 		indexed, _ := row[6].(int64)
 		t.rowID = position == 1 && indexed == 0 && strings.EqualFold(declared, "INTEGER")
 		return nil
@@ -140,13 +151,21 @@ WHERE m.type IN ('table', 'view')`
 		t.rowID = t.rowID && len(t.key) == 1
 		for _, k := range t.key {
 			if k.index < 0 || k.exact == never {
-				t.key = nil
+				t.key, t.why = nil, whyKeyType
 				break
 			}
 		}
 	}
+	if touch.Any() && !strings.EqualFold(database, "temp") {
+		if err := readParents(ctx, conn, database, touch, tables); err != nil {
+			return nil, err
+		}
+	}
 	return tables, nil
 }
+
+// quoted makes a name of any text.
+func quoted(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
 // query calls begun when the first row is there, or that there is none, and each for every row.
 func query(ctx context.Context, conn driver.QueryerContext, text string, args []driver.NamedValue, begun func(), each func([]driver.Value) error) (err error) {

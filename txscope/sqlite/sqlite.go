@@ -19,7 +19,20 @@
 // "archive.users". The keys' spelling is the database's: with COLLATE NOCASE the row is the one
 // that was stored, not the one that was asked for. Text that reads as an integer or as a UUID
 // counts in its plain spelling too, as a model with such a field has it, and so does a UUID in 16
-// bytes.
+// bytes. So these fields of a model identify the row that they were read from: integers; strings,
+// []byte and types made of them, if they hold what the database does; UUIDs, which the database can
+// hold as text of any form or as 16 bytes; types with a Value method, if it gives what the database
+// holds; and several of these together for a composite key, in the order of PRIMARY KEY (…). A
+// boolean is 0 or 1.
+//
+// With txscope.Touch a write to a row changes its parents too, those that its foreign keys name before
+// the write and after it. The keys count as they are declared, whether SQLite enforces them or not. A
+// key is spelled as the parent has it: 7 for '7' where the parent's key is an integer. Where that
+// cannot be told (another collation than BINARY, a float), and where the foreign key references other
+// columns than the primary key, the parent's table is swept. Parents of parents, with
+// txscope.TouchAncestors, are read just before COMMIT; what commits by itself sweeps their tables. A
+// write to a table that the transaction has made or altered itself sweeps everything, for its
+// foreign keys are not known yet. Temporary tables touch nobody.
 //
 // A write to a view, which INSTEAD OF triggers carry out, sweeps the view too. But a write to a table
 // changes no key of the views over it, so keys of what is read from a view must name the tables that
@@ -40,6 +53,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql/driver"
 	"errors"
@@ -71,7 +85,7 @@ func (capture) Handles(d driver.Driver) bool {
 
 // Database is part of txscope.Capture.
 func (capture) Database(setup txscope.Setup) txscope.Database {
-	db := &database{warn: setup.Warn, files: make(map[string]*schema)}
+	db := &database{warn: setup.Warn, touch: setup.Touch, files: make(map[string]*schema)}
 	db.generation.Store(1)
 	return db
 }
@@ -80,6 +94,7 @@ func (capture) Database(setup txscope.Setup) txscope.Database {
 // nobody changes a schema, and until somebody has.
 type database struct {
 	warn       func(string, error)
+	touch      *txscope.TouchRules
 	generation atomic.Int64 // goes up with every change of a schema
 	changing   atomic.Int32 // transactions that have changed a schema and are not over
 
@@ -119,6 +134,9 @@ func (db *database) Session(conn driver.Conn, rec txscope.Recorder) (txscope.Ses
 	s.callbacks.rollback = s.rollback
 	if !s.register() {
 		return nil, errors.New("alkey: SQLite takes no authorizer")
+	}
+	if db.touch.Any() && db.touch.Ancestors() {
+		return ancestralSession{s}, nil
 	}
 	return s, nil
 }
@@ -167,8 +185,10 @@ type session struct {
 
 	// The table that the statement wrote last, and how many of its rows.
 	last                   *table
-	lastDatabase, lastName string
+	lastDatabase, lastName uintptr // where SQLite keeps the names
 	rows                   int
+
+	awaited map[tokens.ID]awaited // parents that were touched and whose own are not yet
 }
 
 // callbacks are what SQLite calls. It holds them by addresses that the garbage collector does not
@@ -243,13 +263,36 @@ func (s *session) cookie(database string) (int32, bool) {
 // runs. SQLite prepares it anew when the schema has changed: what it says then is added.
 type memo struct {
 	writes    []target // tables of which the hook may not tell
-	sweeps    []tokens.ID
+	sweeps    []sweep
 	alters    bool // a schema
 	altersOwn bool // that of temp
 	attaches  bool
 }
 
 type target struct{ database, table string }
+
+// sweep is of a table, or of all.
+type sweep struct {
+	id  tokens.ID
+	why string
+}
+
+// Why tables are swept, for those who read the statistics.
+const (
+	whyNoKey       = "no primary key"
+	whyKeyType     = "a primary key of a type that Go reads as a time"
+	whyKeyValue    = "a primary key whose value has no exact text: a float, or NULL"
+	whyKeySpelling = "a primary key that Go can spell in too many ways"
+	whyManyRows    = "too many rows in one transaction"
+	whyVirtual     = "a virtual table"
+	whyView        = "written to through a view"
+	whyInternal    = "a table of SQLite's own"
+	whyDefinition  = "its definition was changed"
+	whyRenamed     = "a table was renamed"
+	whySchema      = "the schema was being changed"
+	whyUnreadable  = "the schema could not be read"
+	whyUnknown     = "not in the schema that is known"
+)
 
 // Control is part of txscope.Session.
 func (s *session) Control(query string) txscope.Control { return control(query) }
@@ -314,7 +357,7 @@ func (s *session) readSchemas(ctx context.Context, generation int64) (map[string
 			}
 		}
 		read := &schema{generation: generation}
-		if read.tables, err = readSchema(ctx, s.conn, a.name, func() { read.cookie, _ = s.cookie(a.name) }); err != nil {
+		if read.tables, err = readSchema(ctx, s.conn, a.name, s.db.touch, func() { read.cookie, _ = s.cookie(a.name) }); err != nil {
 			return nil, err
 		}
 		schemas[a.name] = read
@@ -349,8 +392,8 @@ func (s *session) apply(m *memo) {
 	for _, w := range m.writes {
 		s.write(w.database, w.table)
 	}
-	for _, id := range m.sweeps {
-		s.rec.Add(id)
+	for _, w := range m.sweeps {
+		s.rec.Sweep(w.id, w.why)
 	}
 	if m.alters {
 		s.alter()
@@ -381,6 +424,7 @@ func (s *session) alterTemp() {
 
 // Ended is part of txscope.Session.
 func (s *session) Ended() {
+	clear(s.awaited)
 	if s.altering {
 		s.altering = false
 		s.db.generation.Add(1)
@@ -434,6 +478,7 @@ func (s *session) Close() {
 // commit is SQLite's commit hook.
 func (s *session) commit(*libc.TLS, uintptr) int32 {
 	s.last = nil
+	s.sweepAbove()
 	if err := s.rec.Committing(); err != nil {
 		return 1
 	}
@@ -464,16 +509,17 @@ func (s *session) authorize(_ *libc.TLS, _ uintptr, action int32, arg1, arg2, da
 	case sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE:
 		s.last = nil // it may be another table by now
 		s.write(libc.GoString(database), libc.GoString(arg1))
-	case sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_CREATE_VTABLE, sqlite3.SQLITE_DROP_VTABLE,
-		sqlite3.SQLITE_CREATE_VIEW, sqlite3.SQLITE_DROP_VIEW:
+	case sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_CREATE_VTABLE, sqlite3.SQLITE_CREATE_VIEW, sqlite3.SQLITE_DROP_VIEW:
 		s.define(libc.GoString(database), libc.GoString(arg1))
+	case sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_DROP_VTABLE:
+		s.redefine(libc.GoString(database), libc.GoString(arg1))
 	case sqlite3.SQLITE_CREATE_TEMP_TABLE, sqlite3.SQLITE_DROP_TEMP_TABLE, sqlite3.SQLITE_CREATE_TEMP_VIEW, sqlite3.SQLITE_DROP_TEMP_VIEW:
 		s.define("temp", libc.GoString(arg1))
 	case sqlite3.SQLITE_ALTER_TABLE:
-		s.define(libc.GoString(arg1), libc.GoString(arg2))
+		s.redefine(libc.GoString(arg1), libc.GoString(arg2))
 	case sqlite3.SQLITE_FUNCTION:
 		if is(arg2, "sqlite_rename_table") {
-			s.sweep(tokens.Global) // the new name is not told
+			s.sweep(tokens.Global, whyRenamed) // the new name is not told
 		}
 	case sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH:
 		if m := s.remembers(); m != nil {
@@ -509,14 +555,23 @@ func (s *session) write(database, name string) {
 		s.alters("temp")
 		return
 	}
-	if t := s.lookup(database, name); t != nil && t.kind == ordinary && !internal(name) {
+	t, why := s.lookup(database, name)
+	switch {
+	case t == nil:
+	case internal(name):
+		why = whyInternal
+	case t.kind == virtual:
+		why = whyVirtual
+	case t.kind == view:
+		why = whyView
+	default:
 		return
 	}
 	if m, w := s.remembers(), (target{database, name}); m != nil && !slices.Contains(m.writes, w) {
 		m.writes = append(m.writes, w)
 	}
 	if s.preparing == nil {
-		s.rec.Add(tokens.Table(qualified(database, name)))
+		s.rec.Sweep(tokens.Table(qualified(database, name)), why)
 	}
 }
 
@@ -525,8 +580,24 @@ func internal(name string) bool { return len(name) > 7 && name[:7] == "sqlite_" 
 // define takes in that a statement changes the definition of a table or view. That is swept first:
 // see apply.
 func (s *session) define(database, name string) {
-	s.sweep(tokens.Table(qualified(database, name)))
+	s.sweep(tokens.Table(qualified(database, name)), whyDefinition)
 	s.alters(database)
+}
+
+// redefine is define for a table that may have rows. Their parents may show them as they were.
+func (s *session) redefine(database, name string) {
+	if id := tokens.Table(qualified(database, name)); database != "temp" && s.db.touch.Parents(id.Table) {
+		// The statement itself may have been noted as a change of the schema already, that it has not
+		// made yet.
+		if t, _ := s.known(database, name); t == nil {
+			s.sweep(tokens.Global, whyParentless)
+		} else {
+			for _, above := range s.above(t) {
+				s.sweep(above.all, whyDefinition)
+			}
+		}
+	}
+	s.define(database, name)
 }
 
 // alters takes in that a statement changes the schema of a database, if only by an index.
@@ -545,52 +616,76 @@ func (s *session) alters(database string) {
 	}
 }
 
-func (s *session) sweep(id tokens.ID) {
-	if m := s.remembers(); m != nil && !slices.Contains(m.sweeps, id) {
-		m.sweeps = append(m.sweeps, id)
+func (s *session) sweep(id tokens.ID, why string) {
+	if m, w := s.remembers(), (sweep{id, why}); m != nil && !slices.Contains(m.sweeps, w) {
+		m.sweeps = append(m.sweeps, w)
 	}
 	if s.preparing == nil {
-		s.rec.Add(id)
+		s.rec.Sweep(id, why)
 	}
 }
 
-// lookup is nil for a table that nothing certain is known of.
-func (s *session) lookup(database, name string) *table {
-	if s.read != s.db.generation.Load() || s.db.changing.Load() > 0 {
-		return nil
+// lookup is nil for a table that nothing certain is known of, and tells why.
+func (s *session) lookup(database, name string) (*table, string) {
+	if s.db.changing.Load() > 0 {
+		return nil, whySchema
+	}
+	return s.known(database, name)
+}
+
+// known is lookup by what was last read, if SQLite has seen no other schema since.
+func (s *session) known(database, name string) (*table, string) {
+	generation := s.db.generation.Load()
+	switch {
+	case s.failed == generation && s.read != generation:
+		return nil, whyUnreadable
+	case s.read != generation:
+		return nil, whySchema
 	}
 	known := s.schemas[database]
 	if known == nil {
-		return nil
+		return nil, whyUnknown
 	}
 	if cookie, ok := s.cookie(database); !ok || cookie != known.cookie {
 		s.read = 0 // changed by somebody else
-		return nil
+		return nil, whySchema
 	}
-	return known.tables[name]
+	if t := known.tables[name]; t != nil {
+		return t, ""
+	}
+	return nil, whyUnknown
 }
 
 // preUpdate is SQLite's pre-update hook: a row is about to change.
 func (s *session) preUpdate(_ *libc.TLS, _, db uintptr, op int32, database, name uintptr, oldRowID, newRowID int64) {
 	t := s.last
-	if t == nil || !is(name, s.lastName) || !is(database, s.lastDatabase) {
-		s.lastDatabase, s.lastName = libc.GoString(database), libc.GoString(name)
-		t = s.lookup(s.lastDatabase, s.lastName)
+	if t == nil || name != s.lastName || database != s.lastDatabase {
+		// Names that are where others were are those of another schema: with that, SQLite prepares every
+		// statement anew, and the authorizer forgets last.
+		s.lastDatabase, s.lastName = database, name
+		in, own := libc.GoString(database), libc.GoString(name)
+		var why string
+		t, why = s.lookup(in, own)
 		if t == nil || t.kind != ordinary || t.columns != int(sqlite3.Xsqlite3_preupdate_count(s.tls, db)) {
 			s.last = nil
-			s.rec.Add(tokens.Table(qualified(s.lastDatabase, s.lastName)))
+			s.unknown(in, own, cmp.Or(why, whySchema))
 			return
 		}
 		s.last, s.rows = t, 0
+	}
+	if len(t.parents) > 0 {
+		s.touch(db, t, op)
 	}
 	if s.rows > tokens.MaxRowsPerTable {
 		return
 	}
 	s.rows++
 	switch {
-	case len(t.key) == 0 || s.rows > tokens.MaxRowsPerTable:
+	case len(t.key) == 0:
 		s.rows = tokens.MaxRowsPerTable + 1
-		s.rec.Add(t.all)
+		s.rec.Sweep(t.all, t.why)
+	case s.rows > tokens.MaxRowsPerTable:
+		s.rec.Sweep(t.all, whyManyRows)
 	case t.rowID:
 		if op != sqlite3.SQLITE_INSERT {
 			s.rec.Add(tokens.ID{Table: t.all.Table, Row: strconv.FormatInt(oldRowID, 10)})

@@ -201,8 +201,12 @@ func (s *Schema) named(n sqltext.Name) []*Table {
 	return found
 }
 
-// ColumnIndex returns the index of a column, whose name is compared without case, or -1.
+// ColumnIndex returns the index of a column, or -1. A name in another case than the column's is taken
+// for it if there is none in the same.
 func (t *Table) ColumnIndex(name string) int {
+	if i := slices.IndexFunc(t.Columns, func(c Column) bool { return c.Name == name }); i >= 0 {
+		return i
+	}
 	return slices.IndexFunc(t.Columns, func(c Column) bool { return strings.EqualFold(c.Name, name) })
 }
 

@@ -104,7 +104,7 @@ func TestEffect(t *testing.T) {
 		{"dynamic SQL", nil, []string{"dyn"}, nil, "anywhere: " + whyDynamic},
 		{"an unknown table", nil, []string{"typo"}, nil, unknown},
 		{"reading a view", nil, nil, []string{"shown"}, "stats"},
-		{"writing a view", []Use{{view, Update, nil}}, nil, nil, "audit items orders stats"},
+		{"writing a view that calls a function", []Use{{view, Update, nil}}, nil, nil, "audit items orders stats"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			named := func(list []string) (names []sqltext.Name) {
@@ -232,6 +232,63 @@ func TestKeyStays(t *testing.T) {
 				t.Errorf("%v", got)
 			}
 		})
+	}
+}
+
+// What a trigger or the database itself assigns counts as assigned by the statement.
+func TestWrittenBesides(t *testing.T) {
+	build := func(change func(parent *Table)) (*Schema, *Table) {
+		f := newFixture("parents", "children")
+		parent := f.tables["parents"]
+		f.tables["children"].Parents = []*ForeignKey{{Child: f.tables["children"], Columns: []int{1}, Parent: parent, Refers: []int{1}, OnUpdate: Cascade}}
+		change(parent)
+		return f.schema(), parent
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*Table)
+		want   string
+	}{
+		{"nothing", func(*Table) {}, ""},
+		{"a trigger assigns it", func(p *Table) {
+			p.Triggers = []*Trigger{{On: Update, Before: true, Source: Source{Body: sqltext.Routine{Assigns: []string{"parent_id"}}}}}
+		}, "children"},
+		{"a trigger assigns another", func(p *Table) {
+			p.Triggers = []*Trigger{{On: Update, Before: true, Source: Source{Body: sqltext.Routine{Assigns: []string{"name"}}}}}
+		}, ""},
+		{"a trigger replaces the row", func(p *Table) {
+			p.Triggers = []*Trigger{{On: Update, Before: true, Source: Source{Body: sqltext.Routine{Whole: true}}}}
+		}, "children"},
+		{"it is computed", func(p *Table) { p.Columns[1].Generated = true }, "children"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, parent := build(c.change)
+			if got := s.Effect([]Use{{parent, Update, []int{2}}}, nil, nil).describe(); got != c.want {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+	_, parent := build(func(p *Table) { p.Columns[0].Generated = true })
+	if parent.KeyStays(Update, []int{2}) {
+		t.Error("a key that is computed stays")
+	}
+}
+
+// PostgreSQL takes u.purge for purge(u).
+func TestCallByAttribute(t *testing.T) {
+	f := newFixture("users", "logs")
+	f.routines = []*Routine{{Name: "purge", Source: body([]string{"logs"})}}
+	if got := f.schema().Effect(nil, nil, []sqltext.Name{{Qualifier: "u", Name: "purge"}}).describe(); got != "logs" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestColumnIndex(t *testing.T) {
+	table := &Table{Columns: []Column{{Name: "ID"}, {Name: "id"}, {Name: "Name"}}}
+	for name, want := range map[string]int{"ID": 0, "id": 1, "name": 2, "none": -1} {
+		if got := table.ColumnIndex(name); got != want {
+			t.Errorf("%s: %d", name, got)
+		}
 	}
 }
 

@@ -117,6 +117,9 @@ func (f *follow) one(t *Table, verb Verbs, assigned []int) {
 	if t.View {
 		f.through(t)
 	}
+	if verb == Update {
+		assigned = t.written(assigned)
+	}
 	for _, k := range t.Children {
 		switch {
 		case verb == Delete && k.OnDelete == Cascade:
@@ -130,12 +133,41 @@ func (f *follow) one(t *Table, verb Verbs, assigned []int) {
 	}
 }
 
-// through follows a write to a view to the tables that it shows.
-func (f *follow) through(view *Table) {
-	if view.Definition.Opaque {
-		f.anywhere(whyOpaque)
-		return
+// written adds to the columns that an update assigns those that are written besides: by triggers that
+// run before, and those that the database computes. It is nil if that can be any.
+func (t *Table) written(assigned []int) []int {
+	if assigned == nil {
+		return nil
 	}
+	all := slices.Clone(assigned)
+	for _, tr := range t.Triggers {
+		if !tr.Before || tr.On&Update == 0 {
+			continue
+		}
+		if tr.Source.Opaque || tr.Source.Body.Whole {
+			return nil
+		}
+		for _, name := range tr.Source.Body.Assigns {
+			i := t.ColumnIndex(name)
+			if i < 0 {
+				return nil
+			}
+			all = append(all, i)
+		}
+	}
+	if len(all) > 0 {
+		for i := range t.Columns {
+			if t.Columns[i].Generated {
+				all = append(all, i)
+			}
+		}
+	}
+	return all
+}
+
+// through follows a write to a view to the tables that it shows, and to what showing them runs.
+func (f *follow) through(view *Table) {
+	f.source(&view.Definition)
 	for _, n := range view.Definition.Body.Reads {
 		for _, t := range f.schema.named(n) {
 			f.write(Use{t, AnyVerb, nil})
@@ -175,9 +207,13 @@ func (f *follow) calls(names []sqltext.Name) {
 	}
 }
 
-// reads follows what views do when they are read.
+// reads follows what views do when they are read. A name with a qualifier can also be a call:
+// PostgreSQL takes row.function for function(row).
 func (f *follow) reads(names []sqltext.Name) {
 	for _, n := range names {
+		if n.Qualifier != "" {
+			f.calls([]sqltext.Name{n})
+		}
 		for _, t := range f.schema.named(n) {
 			if at := (step{table: t}); t.View && !f.done[at] {
 				f.done[at] = true
@@ -193,17 +229,22 @@ func overlap(a, b []int) bool {
 
 // KeyStays reports whether rows that a statement names by primary key are those that it writes in t,
 // so far as the statement and what runs before each row is concerned: no rule or view stands between,
-// no key column is assigned, and no trigger changes the key. assigned nil means any column. It does
-// not say that nothing else writes t: Effect does.
+// no key column is assigned or computed from what is, and no trigger changes the key. assigned nil
+// means any column. It does not say that nothing else writes t: Effect does.
 func (t *Table) KeyStays(verb Verbs, assigned []int) bool {
 	if t.View || len(t.Rules) > 0 || len(t.Key) == 0 {
 		return false
 	}
-	if verb&Update != 0 && (assigned == nil || overlap(t.Key, assigned)) {
-		return false
+	if verb&Update != 0 {
+		if assigned = t.written(assigned); assigned == nil || overlap(t.Key, assigned) {
+			return false
+		}
+	}
+	if verb&Insert == 0 {
+		return true
 	}
 	for _, tr := range t.Triggers {
-		if !tr.Before || tr.On&verb&(Insert|Update) == 0 {
+		if !tr.Before || tr.On&Insert == 0 {
 			continue
 		}
 		if tr.Source.Opaque || tr.Source.Body.Whole {

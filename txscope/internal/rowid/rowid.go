@@ -111,7 +111,9 @@ func ParseUUID(s string) (id [16]byte, ok bool) {
 	switch len(s) {
 	case 32:
 	case 36, 38, 45:
-		digits = strings.TrimPrefix(digits, "urn:uuid:")
+		if len(s) == 45 && strings.EqualFold(s[:9], "urn:uuid:") {
+			digits = s[9:]
+		}
 		digits = strings.TrimSuffix(strings.TrimPrefix(digits, "{"), "}")
 		digits = strings.ReplaceAll(digits, "-", "")
 	default:

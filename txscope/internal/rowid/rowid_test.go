@@ -67,7 +67,7 @@ func TestPlain(t *testing.T) {
 		if back, ok := ParseUUID(text); !ok || back != id {
 			t.Fatalf("%q does not read as %v", text, id)
 		}
-		for _, form := range []any{text, "urn:uuid:" + text, id[:]} {
+		for _, form := range []any{text, "urn:uuid:" + text, "URN:UUID:" + text, id[:]} {
 			if ids, _ := Append(nil, "t", form); !slices.Contains(ids, tokens.Row("t", text)) {
 				t.Fatalf("%v: %v lacks %s", form, ids, text)
 			}

@@ -175,7 +175,7 @@ func (r *routine) transaction(i int) {
 		r.Transactions = r.Transactions || next.is("transaction")
 	case "autocommit", "xa":
 		r.Transactions = r.Transactions || r.dialect == MySQL
-	case "grant", "revoke", "analyze", "optimize", "repair", "check", "flush", "reset", "cache", "load",
+	case "grant", "revoke", "analyze", "optimize", "repair", "check", "flush", "reset", "cache",
 		"lock", "unlock", "install", "uninstall", "stop", "change":
 		if r.dialect == MySQL && (prev.kind == end || prev.any(";", "begin", "then", "else", "loop", "do", "repeat")) {
 			r.Transactions = true // they commit implicitly, or may

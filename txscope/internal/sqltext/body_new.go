@@ -63,6 +63,8 @@ func (r *routine) readsRow(i int) bool {
 		return true
 	case next.is("is"):
 		return insideExpression(prev)
+	case prev.is("from") && r.at(i-2).is("distinct"):
+		return true
 	case next.is("table"): // REFERENCING NEW TABLE AS
 		return prev.is("referencing") || r.at(i-2).is("as")
 	}
@@ -140,10 +142,10 @@ func (r *routine) call(i int) {
 	if !ok || !r.at(after).is("(") || r.at(i-1).any("into", "references") {
 		return
 	}
-	if after == i+1 && r.at(i).any("values", "value", "in", "and", "or", "not", "if", "elsif", "elseif", "while",
-		"until", "when", "then", "else", "case", "exists", "any", "all", "some", "select", "from", "where", "on",
-		"using", "as", "over", "by", "into", "set", "return", "is", "distinct", "having", "union", "except",
-		"intersect", "key", "index", "unique", "check", "table", "filter", "join", "between", "like") {
+	// These can be the names of no function.
+	if after == i+1 && r.at(i).any("values", "in", "and", "or", "not", "when", "then", "else", "case", "exists", "any", "all", "some",
+		"select", "from", "where", "on", "using", "as", "into", "distinct", "having", "union", "except", "intersect", "unique",
+		"check", "table", "between") {
 		return
 	}
 	r.Calls = addName(r.Calls, name)

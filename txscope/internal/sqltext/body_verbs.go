@@ -11,6 +11,7 @@ func (r *routine) insert(i int) {
 		}
 	}
 	switch t := r.at(i); {
+	case t.is("into") && r.at(i+1).is("table"): // LOAD DATA … REPLACE INTO TABLE: see into
 	case t.is("into"):
 		r.write(i + 1)
 	case r.dialect == MySQL && t.isName() && !t.any("on", "or"): // AFTER INSERT ON
@@ -22,8 +23,10 @@ func (r *routine) insert(i int) {
 func (r *routine) update(i int) {
 	prev, next := r.at(i-1), r.at(i+1)
 	switch {
-	case prev.any("for", "on"):
-		return // FOR UPDATE, ON UPDATE CASCADE, a rule's ON UPDATE TO
+	case prev.is("on"):
+		return // ON UPDATE CASCADE, a rule's ON UPDATE TO
+	case prev.is("for") && !r.opens(i):
+		return // FOR UPDATE OF t
 	case prev.is("key") && r.at(i-2).any("no", "duplicate"):
 		return // FOR NO KEY UPDATE, ON DUPLICATE KEY UPDATE
 	case prev.any("before", "after", "of", "or", "insert", "delete") && next.any("of", "on", "or"):
@@ -45,6 +48,14 @@ func (r *routine) update(i int) {
 	if name, _, ok := r.name(i); ok && !r.at(i).any("on", "or") {
 		r.Writes = addName(r.Writes, name)
 	}
+}
+
+// opens reports whether the UPDATE at i, after FOR, may be a statement: OPEN c FOR UPDATE t SET …, or
+// MariaDB's SET STATEMENT … FOR UPDATE t SET ….
+func (r *routine) opens(i int) bool {
+	next := r.at(i + 1)
+	return next.isName() && !next.any("of", "nowait", "skip", "wait", "loop", "into", "lock", "limit", "union") || r.at(i+2).is("set") ||
+		r.dialect == MySQL && next.is("(")
 }
 
 // delete reads what follows DELETE. In MySQL's forms for several tables all that are named count.
@@ -200,6 +211,9 @@ func (r *routine) tables(i int) []Name {
 		switch top := len(lists) - 1; {
 		case t.kind == end, t.is(";"):
 			return names
+		case t.is("{"):
+			i++ // ODBC's {OJ a LEFT JOIN b ON …}
+			expect = true
 		case t.is("("):
 			list := expect && !r.at(i+1).any("select", "with", "values", "table")
 			lists = append(lists, list)
@@ -211,7 +225,8 @@ func (r *routine) tables(i int) []Name {
 			lists = lists[:top]
 			expect = false
 		case !lists[top]:
-		case t.any(",", "join", "straight_join"), t.is("using") && !r.at(i+1).is("("):
+		case t.any(",", "straight_join"), t.is("join") && !r.at(i-1).is("for"), // USE INDEX FOR JOIN
+			t.is("using") && !r.at(i+1).is("("):
 			expect = true
 		case expect && r.dialect == Postgres && t.any("only", "lateral"):
 		case expect && r.dialect == MySQL && t.is("lateral") && r.at(i+1).is("("):
@@ -224,7 +239,7 @@ func (r *routine) tables(i int) []Name {
 				i = after - 1
 			}
 			expect = false
-		case top == 0 && endsTables(t, r.at(i+1)):
+		case top == 0 && r.endsTables(i):
 			return names
 		default:
 			expect = false
@@ -232,8 +247,20 @@ func (r *routine) tables(i int) []Name {
 	}
 }
 
-// endsTables reports whether a word ends a list of tables. It can be none that may be a name.
-func endsTables(t, next *token) bool {
-	return t.any("where", "set", "group", "order", "having", "limit", "union", "except", "intersect", "for",
-		"into", "then", "returning", "window") || t.is("on") && next.any("conflict", "duplicate")
+// endsTables reports whether the word at i ends a list of tables. It is none that may be a name there.
+func (r *routine) endsTables(i int) bool {
+	t, prev, next := r.at(i), r.at(i-1), r.at(i+1)
+	switch {
+	case t.any("where", "set", "having", "limit", "union", "except", "intersect", "into", "then"):
+		return true
+	case t.any("group", "order"):
+		return !prev.is("for") // USE INDEX FOR ORDER BY
+	case t.is("for"):
+		return next.any("update", "share", "no", "key") // not FOR SYSTEM_TIME
+	case t.is("on"):
+		return next.any("conflict", "duplicate")
+	case t.is("returning"):
+		return !next.any(",", "set", "on", "where", "using", "join", "left", "right", "inner", "cross", "natural", "straight_join")
+	}
+	return false
 }

@@ -9,13 +9,13 @@ import (
 
 // claim makes what was read of a DML count. Everything up to the end must have been understood.
 func (p *parser) claim(s *Statement, d *DML) {
-	if d.Returning || !p.done() {
-		d.End = -1
-	} else {
-		d.End = p.tokens[len(p.tokens)-1].span.To
+	if !p.done() || p.confused {
+		return
 	}
-	if p.done() || d.Returning {
-		s.DML = d
+	s.DML = d
+	d.End = -1
+	if !d.Returning {
+		d.End = p.tokens[len(p.tokens)-1].span.To
 	}
 }
 
@@ -23,7 +23,7 @@ func (p *parser) claim(s *Statement, d *DML) {
 func (p *parser) target(d *DML) bool {
 	from := p.at
 	if p.dialect == Postgres && p.tok(0).is("only") && (p.tok(1).isName() || p.tok(1).is("(")) {
-		p.at++
+		p.move(1)
 		if p.accept("(") {
 			n, ok := p.name()
 			if !ok || !p.accept(")") {
@@ -44,7 +44,7 @@ func (p *parser) target(d *DML) bool {
 		p.accept("*")
 	}
 	if p.tok(0).is("partition") && p.tok(1).is("(") {
-		p.at++
+		p.move(1)
 		p.group()
 	}
 	d.Target = p.span(from, p.at)
@@ -62,7 +62,7 @@ func (p *parser) alias(d *DML, from int) {
 		return
 	}
 	d.Alias = p.tok(0).name
-	p.at++
+	p.move(1)
 	d.Target = p.span(from, p.at)
 }
 
@@ -83,17 +83,17 @@ func (p *parser) insert(s *Statement, replace bool) {
 		switch {
 		case p.accept("low_priority"), p.accept("delayed"), p.accept("high_priority"):
 		case p.tok(0).is("ignore") && p.dialect == MySQL:
-			p.at++
+			p.move(1)
 			d.Ignore = true
 		case p.dialect == SQLite && p.tok(0).is("or"):
-			p.at++
+			p.move(1)
 			switch {
 			case p.accept("replace"):
 				s.Verb = Replace
 			case p.accept("ignore"):
 				d.Ignore = true
 			default:
-				p.at++
+				p.move(1)
 			}
 		default:
 			goto into
@@ -109,13 +109,13 @@ into:
 	}
 	d.Table = n
 	if p.tok(0).is("partition") && p.tok(1).is("(") {
-		p.at++
+		p.move(1)
 		p.group()
 	}
 	d.Target = p.span(from, p.at)
 	if p.accept("as") {
 		d.Alias = p.tok(0).name
-		p.at++
+		p.move(1)
 	}
 	s.write(n)
 	if p.tok(0).is("(") && !p.startsQuery(p.at+1) {
@@ -143,7 +143,7 @@ func (p *parser) startsQuery(at int) bool {
 		if t.is("(") {
 			continue
 		}
-		return t.is("select") || t.is("with") || t.is("values") && p.dialect != MySQL || t.is("table")
+		return t.is("select") || t.is("with") || t.is("values") && p.dialect != MySQL && at+1 < len(p.tokens) && p.tokens[at+1].is("(") || t.is("table")
 	}
 	return false
 }
@@ -177,14 +177,9 @@ func (p *parser) column(from, to int) string {
 // comma returns where the next comma stands in a range of tokens, outside of parentheses and of
 // brackets, or its end.
 func (p *parser) comma(from, to int) int {
-	depth := 0
+	var n nesting
 	for i := from; i < to; i++ {
-		switch t := &p.tokens[i]; {
-		case t.is("("), t.is("["), t.is("case"):
-			depth++
-		case t.is(")"), t.is("]"), t.is("end") && depth > 0:
-			depth--
-		case depth == 0 && t.is(","):
+		if n.step(p.tokens, i); n.outside() && p.tokens[i].is(",") {
 			return i
 		}
 	}
@@ -196,7 +191,7 @@ func (p *parser) source(d *DML) bool {
 	switch {
 	case p.accept("default", "values"):
 	case p.tok(0).is("values"), p.tok(0).is("value"):
-		p.at++
+		p.move(1)
 		rows := [][]Operand{}
 		for {
 			p.accept("row")
@@ -211,7 +206,7 @@ func (p *parser) source(d *DML) bool {
 		}
 		d.Values = rows
 	case p.dialect == MySQL && p.tok(0).is("set"):
-		p.at++
+		p.move(1)
 		list, ok := p.assignments("on", "as", "returning")
 		if !ok {
 			return false
@@ -239,14 +234,14 @@ func (p *parser) query() {
 		if p.tok(0).is("returning") || p.tok(1).is("conflict") || p.tok(1).is("duplicate") || p.done() {
 			return
 		}
-		p.at++
+		p.move(1)
 	}
 }
 
 // conflict reads ON CONFLICT and ON DUPLICATE KEY UPDATE.
 func (p *parser) conflict(d *DML) bool {
 	if p.dialect == MySQL && p.accept("as") {
-		p.at++ // the name of the new row
+		p.move(1) // the name of the new row
 		p.group()
 	}
 	for p.accept("on", "conflict") {
@@ -257,7 +252,7 @@ func (p *parser) conflict(d *DML) bool {
 				p.at = p.find("do")
 			}
 		case p.accept("on", "constraint"):
-			p.at++
+			p.move(1)
 		}
 		switch {
 		case p.accept("do", "nothing"):
@@ -289,6 +284,8 @@ func (p *parser) conflict(d *DML) bool {
 
 func (p *parser) returning(d *DML) {
 	if p.accept("returning") {
+		// MySQL lets it be an alias.
+		p.confused = p.confused || p.tok(0).is("where") || p.tok(0).is("order") || p.tok(0).is("limit")
 		d.Returning = true
 		p.at = len(p.tokens)
 	}
@@ -307,7 +304,7 @@ func (p *parser) assignments(until ...string) ([]Assignment, bool) {
 			}
 			for from < to {
 				c := p.comma(from, to)
-				list = append(list, Assignment{p.column(from, c), Operand{Span: p.span(p.at, next)}})
+				list = append(list, Assignment{p.assigned(from, c), Operand{Span: p.span(p.at, next)}})
 				from = c + 1
 			}
 		} else {
@@ -340,10 +337,10 @@ func (p *parser) update(s *Statement) {
 	d := new(DML)
 	for {
 		switch {
-		case p.tok(0).is("low_priority") && p.dialect == MySQL, p.tok(0).is("ignore") && p.dialect == MySQL:
-			p.at++
+		case p.dialect == MySQL && (p.tok(0).is("low_priority") || p.tok(0).is("high_priority") || p.tok(0).is("ignore")):
+			p.move(1)
 		case p.dialect == SQLite && p.tok(0).is("or"):
-			p.at += 2
+			p.move(2)
 		default:
 			goto table
 		}
@@ -374,7 +371,9 @@ table:
 		d.Joined = true
 		p.at = p.find("where", "order", "limit", "returning")
 	}
-	p.where(d)
+	if !p.where(d) {
+		return
+	}
 	p.returning(d)
 	p.claim(s, d)
 }
@@ -402,7 +401,7 @@ func (p *parser) updateMany(s *Statement, set int) {
 		}
 		return
 	}
-	stop := p.find("where", "order", "limit", "returning")
+	stop := p.find("where", "order", "limit")
 	for p.at < stop {
 		next := p.comma(p.at, stop)
 		at := p.at
@@ -454,14 +453,14 @@ func (p *parser) tables(from, to int) (refs []ref, whole bool) {
 				i = closing
 				continue
 			}
-			if p.startsQuery(i + 1) {
+			if i+1 < to && !p.tokens[i+1].is("(") && p.startsQuery(i+1) {
 				closing := p.closing(i)
 				if closing < 0 || closing >= to {
 					return refs, false
 				}
 				i, begins = closing, false
 			}
-		case begins && t.isName() && !(t.kind == word && (t.text == "only" || t.text == "lateral")):
+		case begins && t.isName() && !(p.dialect == Postgres && t.is("only")) && !(t.is("lateral") && (p.dialect == Postgres || p.tokens[min(i+1, len(p.tokens)-1)].is("("))):
 			in := &parser{dialect: p.dialect, text: p.text, tokens: p.tokens[:to], at: i}
 			var d DML
 			if !in.target(&d) {
@@ -479,13 +478,13 @@ func (p *parser) delete(s *Statement) {
 	s.Verb = Delete
 	d := new(DML)
 	if p.dialect == MySQL {
-		p.skip("low_priority", "quick", "ignore")
+		p.skip("low_priority", "high_priority", "quick", "ignore")
 		if !p.tok(0).is("from") {
 			p.deleteMany(s, p.find("from"), "from")
 			return
 		}
 		if using := p.find("using"); using < p.find("where") {
-			p.at++
+			p.move(1)
 			p.deleteMany(s, using, "using")
 			return
 		}
@@ -502,7 +501,9 @@ func (p *parser) delete(s *Statement) {
 		d.Joined = true
 		p.at = p.find("where", "returning")
 	}
-	p.where(d)
+	if !p.where(d) {
+		return
+	}
 	p.returning(d)
 	p.claim(s, d)
 }
@@ -516,11 +517,11 @@ func (p *parser) deleteMany(s *Statement, at int, then string) {
 		s.anywhere("a DELETE from several tables that is not understood")
 		return
 	}
-	refs, _ := p.tables(p.at, p.find("where", "order", "limit", "returning"))
+	refs, _ := p.tables(p.at, p.find("where", "order", "limit"))
 	for _, n := range names {
 		found := false
 		for _, r := range refs {
-			if n.Qualifier == "" && strings.EqualFold(n.Name, r.alias) {
+			if strings.EqualFold(n.Name, r.alias) {
 				s.write(r.table)
 				found = true
 			}
@@ -532,7 +533,11 @@ func (p *parser) deleteMany(s *Statement, at int, then string) {
 			}
 		}
 		if !found {
+			// It is something else than a table here, such as MariaDB's DELETE HISTORY.
 			s.write(n)
+			for _, r := range refs {
+				s.write(r.table)
+			}
 		}
 	}
 }
@@ -555,16 +560,19 @@ func (p *parser) deleted(to int) (names []Name, ok bool) {
 
 func (p *parser) indexed() {
 	if p.accept("indexed", "by") {
-		p.at++
+		p.move(1)
 	} else {
 		p.accept("not", "indexed")
 	}
 }
 
-// where reads what chooses the rows.
-func (p *parser) where(d *DML) {
+// where reads what chooses the rows. It is false if something else stands there.
+func (p *parser) where(d *DML) bool {
 	from := p.at
 	stop := p.find("returning")
+	if from < stop && !p.tok(0).is("where") && (p.dialect == Postgres || !p.tok(0).is("order") && !p.tok(0).is("limit")) {
+		return false
+	}
 	d.Where = p.span(from, stop)
 	if p.accept("where") {
 		if p.tok(0).is("current") && p.tok(1).is("of") {
@@ -574,25 +582,31 @@ func (p *parser) where(d *DML) {
 		}
 	}
 	p.at = stop
+	return true
 }
 
 // keys finds the conditions of a range of tokens that every row meets.
 func (p *parser) keys(d *DML, from, to int) []Key {
 	from, to = p.strip(from, to)
 	var parts [][2]int
-	begin, depth, between := from, 0, false
+	var n nesting
+	begin, between, interval := from, false, false
 	for i := from; i < to; i++ {
 		t := &p.tokens[i]
+		n.step(p.tokens, i)
 		switch {
-		case t.is("("), t.is("["), t.is("case"):
-			depth++
-		case t.is(")"), t.is("]"), t.is("end"):
-			depth--
-		case depth > 0:
-		case t.is("or"), t.is("xor"), t.is(":="), t.is("|"):
+		case !n.outside():
+		case i > from && p.tokens[i-1].is("."):
+		case t.is("or"), t.is("xor"), t.is(":="), t.is("|"), t.is(","):
 			return nil // || too
 		case t.is("between"):
 			between = true
+		case t.is("interval"):
+			interval = p.dialect == MySQL
+		case interval && t.kind == word && (slices.Contains(units, t.text) || strings.Contains(t.text, "_")):
+			interval = false
+		case t.is("and") && interval:
+			return nil // INTERVAL a AND b DAY
 		case t.is("and"):
 			// The AND of BETWEEN, and what follows it, are no conditions.
 			if !between {
@@ -604,7 +618,7 @@ func (p *parser) keys(d *DML, from, to int) []Key {
 			return nil // && and what binds otherwise
 		}
 	}
-	if depth != 0 {
+	if !n.outside() {
 		return nil
 	}
 	parts = append(parts, [2]int{begin, to})
@@ -618,6 +632,9 @@ func (p *parser) keys(d *DML, from, to int) []Key {
 	}
 	return keys
 }
+
+// units are those of MySQL's INTERVAL, but for the ones that are made of two.
+var units = []string{"microsecond", "second", "minute", "hour", "day", "week", "month", "quarter", "year"}
 
 // strip takes off parentheses around the whole range.
 func (p *parser) strip(from, to int) (int, int) {
@@ -669,22 +686,36 @@ func (p *parser) own(d *DML, from, to int) (column string, next int, ok bool) {
 	if at >= to || !p.tokens[at].isName() || p.tokens[at].kind == word && slices.Contains(keywords, p.tokens[at].text) {
 		return "", 0, false
 	}
+	if at == from && p.tokens[at].kind == word && slices.Contains(constants, p.tokens[at].text) {
+		return "", 0, false
+	}
 	switch (at - from) / 2 {
 	case 0:
 	case 1:
 		owner := p.tokens[from].name
-		if d.Alias != "" && !strings.EqualFold(owner, d.Alias) || d.Alias == "" && !strings.EqualFold(owner, d.Table.Name) {
+		if d.Alias != "" && !p.same(owner, d.Alias) || d.Alias == "" && !p.same(owner, d.Table.Name) {
 			return "", 0, false
 		}
 	case 2:
 		n := Name{p.tokens[from].name, p.tokens[from+2].name}
-		if d.Alias != "" || !n.EqualFold(d.Table) {
+		if d.Alias != "" || !p.same(n.Qualifier, d.Table.Qualifier) || !p.same(n.Name, d.Table.Name) {
 			return "", 0, false
 		}
 	default:
 		return "", 0, false
 	}
 	return p.tokens[at].name, at + 1, true
+}
+
+// same reports whether two names are one, as far as the text can tell.
+func (p *parser) same(a, b string) bool {
+	return a == b || p.dialect != Postgres && strings.EqualFold(a, b)
+}
+
+// constants are words that stand for values, though they look like columns.
+var constants = []string{
+	"current_catalog", "current_date", "current_role", "current_schema", "current_time", "current_timestamp", "current_user", "localtime", "localtimestamp",
+	"session_user", "system_user", "user", "utc_date", "utc_time", "utc_timestamp",
 }
 
 // operands reads a list of operands.

@@ -1,6 +1,7 @@
 package sqltext
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -62,6 +63,7 @@ type lexer struct {
 
 	// What was met that other modes read differently.
 	sawQuotes, sawBackslash, sawVersion bool
+	sawCode                             bool // a comment that is code
 }
 
 // lex reads the whole text. The last token is always end.
@@ -125,6 +127,8 @@ func (l *lexer) next() bool {
 		l.colon()
 	case c == '@':
 		l.variable()
+	case l.dialect == MySQL && isWord(c) && l.afterPoint():
+		l.word() // whatever it begins with
 	case c >= '0' && c <= '9', c == '.' && isDigit(l.peek(1)) && !l.afterName():
 		l.number()
 	case isWordStart(c, l.dialect):
@@ -161,6 +165,12 @@ func (l *lexer) afterName() bool {
 	return false
 }
 
+// afterPoint reports whether a name and a point stand just before.
+func (l *lexer) afterPoint() bool {
+	n := len(l.tokens)
+	return n > 1 && l.tokens[n-1].is(".") && l.tokens[n-2].isName()
+}
+
 // line skips a comment to the end of the line.
 func (l *lexer) line() {
 	for l.at < len(l.text) && l.text[l.at] != '\n' && (l.dialect != Postgres || l.text[l.at] != '\r') {
@@ -180,6 +190,7 @@ func (l *lexer) comment() {
 			skip = 4
 		}
 		if skip > 0 {
+			l.sawCode = true
 			version := skip
 			for version < skip+6 && isDigit(l.peek(version)) {
 				version++
@@ -196,6 +207,11 @@ func (l *lexer) comment() {
 			}
 		}
 	}
+	nests := l.dialect == Postgres
+	if l.dialect == MySQL {
+		// MySQL nests comments in those that it skips for their version.
+		nests = l.peek(2) == '!' || l.peek(3) == '!' && l.peek(2)|0x20 == 'm'
+	}
 	l.at += 2
 	for depth := 1; l.at < len(l.text); {
 		switch {
@@ -204,8 +220,7 @@ func (l *lexer) comment() {
 			if depth--; depth == 0 {
 				return
 			}
-		// MySQL nests comments in those that it skips for their version.
-		case l.text[l.at] == '/' && l.peek(1) == '*' && l.dialect == Postgres:
+		case l.text[l.at] == '/' && l.peek(1) == '*' && nests:
 			l.at += 2
 			depth++
 		default:
@@ -245,6 +260,8 @@ func (l *lexer) strFrom(from int, quote byte, backslashes bool) {
 		case c == quote && l.peek(1) == quote:
 			plain = false
 			l.at += 2
+		case c == quote && l.continued():
+			plain = false
 		case c == quote:
 			text := l.text[begin:l.at]
 			l.at++
@@ -260,6 +277,32 @@ func (l *lexer) strFrom(from int, quote byte, backslashes bool) {
 	}
 	l.at = len(l.text)
 	l.torn = true
+}
+
+// continued reports whether PostgreSQL goes on with the string whose closing quote is at l.at: another
+// quote follows, on a line of its own. Then it moves on to what follows that.
+func (l *lexer) continued() bool {
+	if l.dialect != Postgres {
+		return false
+	}
+	newline := false
+	for at := l.at + 1; at < len(l.text); at++ {
+		switch c := l.text[at]; {
+		case c == '\n' || c == '\r':
+			newline = true
+		case isSpace(c):
+		case c == '-' && strings.HasPrefix(l.text[at:], "--"):
+			for at+1 < len(l.text) && l.text[at+1] != '\n' && l.text[at+1] != '\r' {
+				at++
+			}
+		case c == '\'' && newline:
+			l.at = at + 1
+			return true
+		default:
+			return false
+		}
+	}
+	return false
 }
 
 // doubleQuoted reads "…", which is a name, or for MySQL a string unless ANSI_QUOTES is set.
@@ -451,7 +494,7 @@ func (l *lexer) number() {
 	for l.at < len(l.text) {
 		c := l.text[l.at]
 		switch {
-		case isDigit(c), isLetter(c), c == '_', c >= utf8.RuneSelf && l.dialect == MySQL:
+		case isDigit(c), isLetter(c), c == '_', (c >= utf8.RuneSelf || c == '$') && l.dialect == MySQL:
 		case c == '.' && l.onlyDigits(from):
 		case (c == '+' || c == '-') && l.exponent(from):
 		default:
@@ -465,7 +508,19 @@ done:
 		l.add(word, from, lower(text), text)
 		return
 	}
+	// 1OR 2 is a number and a keyword to PostgreSQL before 15.
+	l.torn = l.torn || l.dialect == Postgres && !wellFormed(text)
 	l.add(number, from, text, "")
+}
+
+// wellFormed reports whether PostgreSQL takes all of a word that begins with a digit for a number.
+func wellFormed(s string) bool {
+	s = strings.ReplaceAll(s, "_", "")
+	if len(s) > 2 && s[0] == '0' && strings.ContainsRune("xXoObB", rune(s[1])) {
+		_, err := strconv.ParseUint(s, 0, 64)
+		return err == nil || errors.Is(err, strconv.ErrRange)
+	}
+	return numeric(s)
 }
 
 // onlyDigits reports whether what was read since from are digits: a point makes a fraction of them.
@@ -536,7 +591,9 @@ func (l *lexer) word() {
 			return
 		case next == '\'' && len(text) == 1 && strings.ContainsAny(text, "bBxXnN"):
 			l.strFrom(from, '\'', false)
-			l.tokens[len(l.tokens)-1].plain = false
+			if n := len(l.tokens); n > 0 {
+				l.tokens[n-1].plain = false
+			}
 			return
 		case next == '&' && len(text) == 1 && strings.ContainsAny(text, "uU") && (l.peek(1) == '\'' || l.peek(1) == '"'):
 			l.unicode(from)

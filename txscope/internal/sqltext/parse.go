@@ -3,6 +3,7 @@ package sqltext
 import (
 	"reflect"
 	"slices"
+	"strings"
 )
 
 // Parse reads a text. It always has an answer: what is not understood is Unknown, and may write
@@ -153,6 +154,9 @@ func parseTokens(l *lexer) *Text {
 				s.anywhere("a routine with statements of its own")
 				s.DML = nil
 			}
+			if l.sawCode && s.DML != nil && (cut(l.text, s.DML.Where) || cut(l.text, s.DML.Target)) {
+				s.DML = nil
+			}
 			t.Statements = append(t.Statements, s)
 		}
 		tokens = tokens[min(n+1, len(tokens)):]
@@ -160,11 +164,19 @@ func parseTokens(l *lexer) *Text {
 	return t
 }
 
+// cut reports whether a part of the text may hold the begin or the end of a comment that is code, without
+// the other: alone it would read differently.
+func cut(text string, s Span) bool {
+	part := s.Of(text)
+	return strings.Contains(part, "*/") || strings.Contains(part, "/*")
+}
+
 // length returns how many tokens the first statement has. Where a routine's body makes that hard to
 // tell it is all of them, and whole is false.
 func length(d Dialect, tokens []token) (n int, whole bool) {
+	inside := ruleEnd(d, tokens)
 	for i := range tokens {
-		if !tokens[i].is(";") {
+		if !tokens[i].is(";") || i < inside {
 			continue
 		}
 		if hasBody(d, tokens[:i]) {
@@ -176,6 +188,34 @@ func length(d Dialect, tokens []token) (n int, whole bool) {
 		return i, true
 	}
 	return len(tokens), true
+}
+
+// ruleEnd returns where the parentheses end in which CREATE RULE has statements; 0 for all else.
+func ruleEnd(d Dialect, tokens []token) int {
+	if d != Postgres || !tokens[0].is("create") {
+		return 0
+	}
+	at := 1
+	if len(tokens) > 3 && tokens[1].is("or") && tokens[2].is("replace") {
+		at = 3
+	}
+	if len(tokens) <= at || !tokens[at].is("rule") {
+		return 0
+	}
+	var n nesting
+	for i := range tokens {
+		n.step(tokens, i)
+		if !n.outside() {
+			continue
+		}
+		if tokens[i].is(";") {
+			return 0
+		}
+		if i > 0 && tokens[i].is(")") && (i+1 == len(tokens) || tokens[i+1].is(";")) {
+			return i
+		}
+	}
+	return 0
 }
 
 // hasBody reports whether tokens begin a statement that can hold others: CREATE TRIGGER … BEGIN, BEGIN
@@ -214,6 +254,8 @@ type parser struct {
 	text    string
 	tokens  []token
 	at      int
+
+	confused bool // it is not certain where a clause begins
 }
 
 var nothing = token{kind: end}
@@ -226,6 +268,9 @@ func (p *parser) tok(n int) *token {
 	return &nothing
 }
 
+// move passes over n tokens.
+func (p *parser) move(n int) { p.at = min(p.at+n, len(p.tokens)) }
+
 // accept moves on if the tokens that follow are these keywords and signs.
 func (p *parser) accept(texts ...string) bool {
 	for i, text := range texts {
@@ -233,14 +278,14 @@ func (p *parser) accept(texts ...string) bool {
 			return false
 		}
 	}
-	p.at += len(texts)
+	p.move(len(texts))
 	return true
 }
 
 // skip moves over any of these.
 func (p *parser) skip(texts ...string) {
 	for slices.ContainsFunc(texts, p.tok(0).is) {
-		p.at++
+		p.move(1)
 	}
 }
 
@@ -252,10 +297,10 @@ func (p *parser) name() (n Name, ok bool) {
 		return Name{}, false
 	}
 	n.Name = p.tok(0).name
-	p.at++
+	p.move(1)
 	for p.tok(0).is(".") && p.tok(1).isName() {
 		n.Qualifier, n.Name = n.Name, p.tok(1).name
-		p.at += 2
+		p.move(2)
 	}
 	return n, true
 }
@@ -293,20 +338,57 @@ func (p *parser) closing(at int) int {
 // find returns where one of the words stands next, outside of parentheses and of CASE … END; where the
 // statement ends if nowhere.
 func (p *parser) find(words ...string) int {
-	depth := 0
+	var n nesting
 	for i := p.at; i < len(p.tokens); i++ {
 		t := &p.tokens[i]
-		switch {
-		case t.is("("), t.is("case"):
-			depth++
-		case t.is(")"), t.is("end") && depth > 0:
-			depth--
-		case depth == 0 && t.kind == word && slices.Contains(words, t.text) && !p.inside(i):
+		if n.step(p.tokens, i); n.outside() && t.kind == word && slices.Contains(words, t.text) && !p.inside(i) {
 			return i
 		}
 	}
+	// A CASE that does not end is a name, and may have hidden what was looked for.
+	p.confused = p.confused || !n.outside()
 	return len(p.tokens)
 }
+
+// nesting is how deep a token stands in parentheses, brackets and CASE … END.
+type nesting struct {
+	open  []bool // true for CASE
+	below int    // groups that were closed and not opened, or not as it seemed
+}
+
+// step takes in the token at i.
+func (n *nesting) step(tokens []token, i int) {
+	switch t := &tokens[i]; {
+	case t.is("("), t.is("["):
+		n.open = append(n.open, false)
+	case t.is(")"), t.is("]"):
+		// A CASE that is still open here was a name.
+		for len(n.open) > 0 && n.open[len(n.open)-1] {
+			n.open = n.open[:len(n.open)-1]
+		}
+		if len(n.open) == 0 {
+			n.below++
+		} else {
+			n.open = n.open[:len(n.open)-1]
+		}
+	case t.is("case"):
+		if (i == 0 || !tokens[i-1].is(".") && !tokens[i-1].is("as")) && !(i+1 < len(tokens) && tokens[i+1].is(".")) {
+			n.open = append(n.open, true)
+		}
+	case t.is("when"), t.is("then"), t.is("else"):
+		// An END before it was a name.
+		if (len(n.open) == 0 || !n.open[len(n.open)-1]) && i > 0 && !tokens[i-1].is(".") && !tokens[i-1].is("as") {
+			n.below++
+		}
+	case t.is("end"):
+		if len(n.open) > 0 && n.open[len(n.open)-1] && !tokens[i-1].is(".") && !tokens[i-1].is("as") {
+			n.open = n.open[:len(n.open)-1]
+		}
+	}
+}
+
+// outside reports whether the token is in no group. What opens one is inside, what closes it is not.
+func (n *nesting) outside() bool { return len(n.open) == 0 && n.below == 0 }
 
 // inside reports whether the word at i is part of an expression, or of a name, where it would else
 // begin a clause.
@@ -316,12 +398,21 @@ func (p *parser) inside(i int) bool {
 	}
 	before := &p.tokens[i-1]
 	switch {
-	case before.is("."):
+	case before.is("."), i+1 < len(p.tokens) && p.tokens[i+1].is("."):
 		return true
+	case p.tokens[i].is("returning") && p.dialect != Postgres:
+		// MySQL lets it be a column: then an operator or a comma stands before it.
+		return before.kind == sign && !before.is(")") && !before.is("]") || before.kind == word && slices.Contains(operators, before.text)
 	case p.tokens[i].is("from"):
 		return before.is("distinct") && i >= 2 && (p.tokens[i-2].is("is") || p.tokens[i-2].is("not"))
 	}
 	return false
+}
+
+// operators are words that an operand follows.
+var operators = []string{
+	"where", "set", "on", "by", "and", "or", "xor", "not", "div", "mod", "like", "rlike", "regexp", "in", "is", "between", "binary", "collate", "interval", "escape",
+	"case", "when", "then", "else", "using", "limit", "of", "update", "from", "join", "straight_join",
 }
 
 // span is the part of the text that a range of tokens covers.

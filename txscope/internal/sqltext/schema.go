@@ -14,9 +14,10 @@ func (p *parser) schema(s *Statement, verb string) {
 	case "drop":
 		p.drop(s)
 	case "rename":
-		p.accept("table")
-		p.accept("tables")
-		p.skip("if", "exists")
+		if !p.accept("table") {
+			p.accept("tables")
+		}
+		p.exists()
 		p.names(s)
 	case "reassign", "import":
 		s.anywhere("many tables at once")
@@ -25,12 +26,22 @@ func (p *parser) schema(s *Statement, verb string) {
 	}
 }
 
+// exists moves over IF EXISTS, IF NOT EXISTS and CONCURRENTLY, which can be names too.
+func (p *parser) exists() {
+	if p.tok(1).isName() {
+		p.accept("concurrently")
+	}
+	if !p.accept("if", "exists") {
+		p.accept("if", "not", "exists")
+	}
+}
+
 // names notes all names that follow: a TO b, c WAIT 5.
 func (p *parser) names(s *Statement) {
 	for !p.done() {
 		switch n, ok := p.name(); {
 		case !ok:
-			p.at++
+			p.move(1)
 		default:
 			s.write(n)
 			p.skip("to", "wait", "nowait")
@@ -43,20 +54,23 @@ func (p *parser) create(s *Statement) {
 	temporary := false
 	for slices.ContainsFunc(beforeKind, p.tok(0).is) {
 		temporary = temporary || p.tok(0).is("temporary") || p.tok(0).is("temp")
-		p.at++
+		p.move(1)
 	}
 	// MySQL writes DEFINER = a@b before the kind.
 	if p.tok(0).is("definer") || p.tok(0).is("algorithm") || p.tok(0).is("sql") || p.tok(0).is("aggregate") {
 		p.at = p.find("table", "view", "trigger", "function", "procedure", "event", "index")
 	}
 	kind := p.tok(0).text
-	p.at++
-	p.skip("if", "not", "exists", "concurrently")
+	p.move(1)
+	p.exists()
 	switch kind {
 	case "table", "view":
 		p.writesMore(s)
 		if temporary {
 			s.Alone = false
+		}
+		if p.dialect == Postgres && p.find("execute") < len(p.tokens) {
+			s.anywhere("EXECUTE")
 		}
 	case "index":
 		s.Alone = s.Alone || slices.ContainsFunc(p.tokens, func(t token) bool { return t.is("concurrently") })
@@ -85,7 +99,9 @@ var beforeKind = []string{
 
 // writesMore is writes where something else is Schema whatever comes.
 func (p *parser) writesMore(s *Statement) {
-	p.accept("only")
+	if p.dialect == Postgres {
+		p.accept("only")
+	}
 	if n, ok := p.name(); ok {
 		s.write(n)
 		return
@@ -105,8 +121,8 @@ func (p *parser) alter(s *Statement) {
 	p.skip("online", "offline", "ignore", "foreign", "materialized")
 	switch p.tok(0).text {
 	case "table", "view":
-		p.at++
-		p.skip("if", "exists")
+		p.move(1)
+		p.exists()
 		if p.accept("all") {
 			s.anywhere("many tables at once")
 			return
@@ -126,16 +142,22 @@ func (p *parser) alter(s *Statement) {
 func (p *parser) others(s *Statement) {
 	for p.at < len(p.tokens) {
 		switch {
+		case p.dialect == MySQL && p.tok(0).is("rename") && !slices.ContainsFunc([]string{"column", "index", "key"}, p.tok(1).is):
+			p.move(1)
+			p.skip("to", "as", "=")
+			if n, ok := p.name(); ok {
+				s.write(n)
+			}
 		case p.accept("rename", "to"), p.accept("rename", "as"), p.accept("attach", "partition"), p.accept("detach", "partition"), p.accept("inherit"),
-			p.accept("exchange", "partition"), p.accept("with", "table"), p.accept("merge", "partitions"):
+			p.accept("exchange", "partition"), p.accept("with", "table"), p.accept("to", "table"), p.accept("convert", "table"), p.accept("merge", "partitions"):
 			if n, ok := p.name(); ok {
 				s.write(n)
 			}
 		case p.tok(0).is("concurrently"):
 			s.Alone = true
-			p.at++
+			p.move(1)
 		default:
-			p.at++
+			p.move(1)
 		}
 	}
 }
@@ -144,11 +166,11 @@ func (p *parser) drop(s *Statement) {
 	temporary := p.accept("temporary")
 	p.skip("materialized", "foreign")
 	kind := p.tok(0).text
-	p.at++
+	p.move(1)
 	if p.tok(0).is("concurrently") {
 		s.Alone = true
 	}
-	p.skip("if", "exists", "concurrently")
+	p.exists()
 	switch kind {
 	case "table", "tables", "view":
 		for {

@@ -7,6 +7,10 @@ func (p *parser) statement() Statement {
 	var s Statement
 	p.dispatch(&s)
 	p.scan(&s)
+	if p.dialect == MySQL && (s.Verb == Update || s.Verb == Delete) && (p.confused || slices.ContainsFunc(p.tokens, func(t token) bool { return t.is("{") })) {
+		s.anywhere("it is not certain which tables are meant")
+		s.DML = nil
+	}
 	if s.Verb == Unknown && !s.Anywhere {
 		s.anywhere(p.unknown())
 	}
@@ -27,25 +31,28 @@ func (p *parser) dispatch(s *Statement) {
 	if first.is("(") {
 		// (SELECT …) UNION …
 		for p.tok(0).is("(") {
-			p.at++
+			p.move(1)
 		}
-		if p.tok(0).is("select") || p.tok(0).is("values") || p.tok(0).is("with") || p.tok(0).is("table") {
+		switch p.tok(0).text {
+		case "values", "table":
 			s.Verb = Read
+		case "select", "with":
+			p.dispatch(s)
 		}
 		return
 	}
 	if first.kind != word {
 		return
 	}
-	p.at++
+	p.move(1)
 	switch first.text {
 	case "with":
 		p.with(s)
 	case "select":
 		p.selects(s)
-	case "values", "table", "show", "desc", "describe", "help", "handler":
+	case "values", "table", "show", "help", "handler":
 		s.Verb = Read
-	case "explain":
+	case "explain", "desc", "describe":
 		p.explain(s)
 	case "insert", "replace":
 		p.insert(s, first.text == "replace")
@@ -64,7 +71,10 @@ func (p *parser) dispatch(s *Statement) {
 	case "load":
 		p.load(s)
 	case "refresh":
-		p.skip("materialized", "view", "concurrently")
+		p.accept("materialized", "view")
+		if p.tok(1).isName() && !p.tok(1).is("with") {
+			p.accept("concurrently")
+		}
 		p.writes(s, Copy)
 	case "call":
 		s.Verb = Call
@@ -77,7 +87,7 @@ func (p *parser) dispatch(s *Statement) {
 	case "prepare":
 		s.Verb = Session
 		switch {
-		case p.tok(0).is("transaction"):
+		case p.tok(0).is("transaction") && p.tok(1).kind == str:
 			s.Verb, s.Control = Control, OtherControl
 		case p.find("as") < len(p.tokens):
 			// EXECUTE runs it, and may be far away.
@@ -103,6 +113,9 @@ func (p *parser) dispatch(s *Statement) {
 	case "declare":
 		// Its query runs later; what it calls counts now.
 		s.Verb = Read
+		if p.dialect == MySQL {
+			s.anywhere("DECLARE") // of a block, in Oracle's mode
+		}
 	case "listen", "unlisten", "notify", "discard", "deallocate", "fetch", "move", "close", "use", "kill", "stop", "change", "get", "signal", "resignal", "binlog",
 		"attach", "detach", "pragma", "shutdown", "install", "uninstall", "open":
 		s.Verb = Session
@@ -117,16 +130,15 @@ func (p *parser) dispatch(s *Statement) {
 
 // scan goes over the whole statement for what is called and read, and for the writes within it.
 func (p *parser) scan(s *Statement) {
-	for i := range p.tokens {
+	for i := 0; i < len(p.tokens); i++ {
 		t := &p.tokens[i]
 		switch {
 		case t.is("(") && i+2 < len(p.tokens) && p.tokens[i+1].kind == word && slices.Contains(inner, p.tokens[i+1].text) && !p.tokens[i+2].is("("):
-			p.inner(s, i)
+			i = p.inner(s, i)
 		case !t.isName():
 		case i > 0 && p.tokens[i-1].is(".") && i > 1 && p.tokens[i-2].isName():
 			s.mention(p, i, Name{p.tokens[i-2].name, t.name})
-		case t.kind == word && slices.Contains(keywords, t.text):
-			// As a name it would have to be quoted, in all but a few places.
+		case t.kind == word && slices.Contains(keywords, t.text) && !p.unquoted(i):
 		default:
 			s.mention(p, i, Name{"", t.name})
 		}
@@ -136,23 +148,25 @@ func (p *parser) scan(s *Statement) {
 // inner are the words that begin a statement in parentheses that writes.
 var inner = []string{"insert", "update", "delete", "merge", "replace", "with"}
 
-// inner reads a statement in parentheses: WITH x AS (DELETE …).
-func (p *parser) inner(s *Statement, at int) {
+// inner reads a statement in parentheses: WITH x AS (DELETE …). It returns where that ends.
+func (p *parser) inner(s *Statement, at int) int {
 	closing := p.closing(at)
 	if closing < 0 {
 		s.anywhere(p.unknown())
-		return
+		return at
 	}
 	in := p.sub(at+1, closing)
 	for _, n := range in.Writes {
 		s.write(n)
 	}
+	s.Calls, s.Reads = union(s.Calls, in.Calls), union(s.Reads, in.Reads)
 	if in.Anywhere {
 		s.anywhere(in.Why)
 	}
 	if len(in.Writes) > 0 || in.Anywhere {
 		s.DML = nil
 	}
+	return closing
 }
 
 // mention notes a name as that of a function or of what may be a table.
@@ -165,7 +179,7 @@ func (s *Statement) mention(p *parser, i int, n Name) {
 	}
 	if len(s.Reads) < maxReads && !slices.Contains(s.Reads, n) {
 		s.Reads = append(s.Reads, n)
-	} else if len(s.Reads) == maxReads {
+	} else if len(s.Reads) >= maxReads {
 		s.anywhere("very many names")
 	}
 }
@@ -179,6 +193,31 @@ var keywords = []string{
 	"order", "group", "having", "limit", "offset", "join", "inner", "left", "right", "outer", "cross", "union", "all", "distinct", "case", "when",
 	"then", "else", "end", "asc", "desc", "returning", "using", "between", "like", "exists", "with", "over", "default", "conflict", "do", "true", "false",
 }
+
+// unquoted reports whether the keyword at i stands where a name would. Some can be names without quotes,
+// as PostgreSQL's set and delete.
+func (p *parser) unquoted(i int) bool {
+	if i == 0 {
+		return false
+	}
+	before := &p.tokens[i-1]
+	if i+1 < len(p.tokens) && p.tokens[i+1].is("(") {
+		t := &p.tokens[i]
+		if slices.Contains(neverCalled, t.text) || t.is("conflict") && before.is("on") || t.is("insert") && before.is("then") {
+			return false
+		}
+		return before.kind == sign && !before.is(")") || before.kind == word && slices.Contains(beforeOperand, before.text)
+	}
+	if before.is("(") {
+		return !slices.Contains(neverCalled, p.tokens[i].text)
+	}
+	return before.is("from") || before.is("join") || before.is(",") || before.is("only") || before.is("table") || before.is("into") || before.is("using") || before.is("copy") || before.is("of") || before.is("update")
+}
+
+var (
+	neverCalled   = []string{"select", "from", "where", "and", "or", "not", "in", "as", "on", "values", "distinct", "case", "when", "then", "else", "exists", "with", "using", "all", "null", "default"}
+	beforeOperand = []string{"select", "where", "and", "or", "not", "on", "when", "then", "else", "case", "by", "having", "return", "returning", "distinct", "between", "like", "in", "from", "join", "limit", "offset", "set", "lateral", "using", "all"}
+)
 
 func (p *parser) writes(s *Statement, v Verb) {
 	s.Verb = v
@@ -206,20 +245,13 @@ func (p *parser) with(s *Statement) {
 		if _, _, ok := p.group(); !ok {
 			return
 		}
-		// SEARCH and CYCLE clauses hold no comma that is followed by a name and AS (.
-		for !p.done() && !p.tok(0).is(",") && !slices.ContainsFunc(mains, p.tok(0).is) {
-			p.at++
-		}
+		p.order()
 		if !p.accept(",") {
 			break
 		}
 	}
-	if p.tok(0).is("(") {
-		s.Verb = Read
-		return
-	}
 	switch p.tok(0).text {
-	case "select", "values", "table", "insert", "update", "delete", "merge", "replace":
+	case "(", "select", "values", "table", "insert", "update", "delete", "merge", "replace":
 		p.dispatch(s)
 	}
 	if s.DML != nil {
@@ -227,8 +259,36 @@ func (p *parser) with(s *Statement) {
 	}
 }
 
-// mains are the words with which the statement begins that follows WITH.
-var mains = []string{"select", "values", "table", "insert", "update", "delete", "merge", "replace", "("}
+// order moves over the SEARCH and CYCLE of a common table expression.
+func (p *parser) order() {
+	if p.accept("search", "depth", "first", "by") || p.accept("search", "breadth", "first", "by") {
+		p.list()
+		p.accept("set")
+		p.name()
+	}
+	if p.accept("cycle") {
+		p.list()
+		if p.accept("restrict") {
+			return
+		}
+		p.accept("set")
+		p.name()
+		if p.accept("to") {
+			p.at = p.find("using")
+		}
+		p.accept("using")
+		p.name()
+	}
+}
+
+// list moves over names.
+func (p *parser) list() {
+	for {
+		if _, ok := p.name(); !ok || !p.accept(",") {
+			return
+		}
+	}
+}
 
 // selects reads SELECT; INTO makes a table, or fills variables.
 func (p *parser) selects(s *Statement) {
@@ -240,9 +300,18 @@ func (p *parser) selects(s *Statement) {
 	if !p.accept("into") {
 		return
 	}
-	p.skip("temporary", "temp", "unlogged", "table", "local", "global")
+	// Any of these can be the table's name too, if none follows.
+	for slices.ContainsFunc(beforeTable, p.tok(0).is) && p.tok(1).isName() &&
+		!slices.ContainsFunc(afterInto, p.tok(1).is) {
+		p.move(1)
+	}
 	p.writes(s, Schema)
 }
+
+var (
+	beforeTable = []string{"temporary", "temp", "unlogged", "table", "local", "global"}
+	afterInto   = []string{"from", "where", "group", "having", "union", "except", "intersect", "order", "limit", "offset", "for", "window", "fetch"}
+)
 
 func (p *parser) explain(s *Statement) {
 	analyze := false
@@ -250,18 +319,18 @@ func (p *parser) explain(s *Statement) {
 		switch t := p.tok(0); {
 		case t.is("analyze"), t.is("analyse"):
 			analyze = true
-			p.at++
+			p.move(1)
 		case t.is("verbose"), t.is("extended"), t.is("partitions"), t.is("query"), t.is("plan"):
-			p.at++
+			p.move(1)
 		case t.is("format"):
-			p.at += 3 // = name
+			p.move(3) // = name
 		case t.is("(") && p.dialect == Postgres && !p.tok(1).is("select") && !p.tok(1).is("("):
 			from, to, ok := p.group()
 			if !ok {
 				return
 			}
 			for i := from; i < to; i++ {
-				analyze = analyze || p.tokens[i].is("analyze") || p.tokens[i].is("analyse")
+				analyze = analyze || p.tokens[i].name == "analyze" || p.tokens[i].name == "analyse"
 			}
 		default:
 			s.Verb = Read
@@ -294,7 +363,7 @@ func (p *parser) analyze(s *Statement) {
 		return
 	}
 	if p.accept("format") {
-		p.at += 2
+		p.move(2)
 	}
 	s.Verb, s.Alone = Read, false
 	p.runs(s)
@@ -322,7 +391,7 @@ func (p *parser) copy(s *Statement) {
 		return
 	}
 	if p.tok(0).is("binary") && p.tok(1).isName() && !p.tok(1).is("from") && !p.tok(1).is("to") {
-		p.at++
+		p.move(1)
 	}
 	p.writes(s, Copy)
 	p.group()
@@ -399,6 +468,10 @@ func (p *parser) control(s *Statement, first string) {
 		}
 		s.Control = Begin
 		s.Alone = p.dialect == MySQL
+		if p.accept("work"); p.dialect == MySQL && !p.done() {
+			s.anywhere("BEGIN with a statement") // MariaDB in Oracle's mode
+			s.Control = OtherControl
+		}
 	case "start":
 		s.Alone = p.dialect == MySQL
 		if p.tok(0).is("transaction") {

@@ -1,0 +1,225 @@
+package mysql
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/txscope"
+	"github.com/alkey-go/alkey/txscope/internal/sqltext"
+)
+
+// database is what connections know together: the schema, and what texts mean by it.
+type database struct {
+	txscope.Setup
+	base  atomic.Pointer[string] // the database whose tables are written bare in identifiers
+	texts *sqltext.Cache[*entry]
+
+	known      atomic.Pointer[knowledge]
+	generation atomic.Int64 // goes up with every change of the schema that was seen
+	changing   atomic.Int32 // statements under way that may change it
+
+	start   time.Time
+	reading chan struct{} // holds a value while a connection reads the schema
+
+	mu       sync.Mutex
+	failed   time.Duration // since start, when the schema could not be read last; 0: never
+	failedAt int64         // and at which generation
+}
+
+// entry is what is kept of a text: what it says, and what that means as the schema was known last.
+type entry struct {
+	text *sqltext.Text
+	plan atomic.Pointer[plan]
+}
+
+func newDatabase(setup txscope.Setup) *database {
+	db := &database{Setup: setup, start: time.Now(), reading: make(chan struct{}, 1)}
+	db.texts = sqltext.NewCache(sqltext.DefaultEntries, sqltext.DefaultBytes, func(text string) *entry {
+		return &entry{text: sqltext.Parse(sqltext.MySQL, text)}
+	})
+	return db
+}
+
+// nameBase gives the database that the first connection begins in the bare names.
+func (db *database) nameBase(name string) { db.base.CompareAndSwap(nil, &name) }
+
+// plan returns what a text means for names in a database.
+func (db *database) plan(text, path string) *plan {
+	e := db.texts.Get(text)
+	p := e.plan.Load()
+	if p == nil || p.path != path || p.known != db.now() {
+		p = makePlan(db, e.text, text, path, db.now())
+		e.plan.Store(p)
+	}
+	return p
+}
+
+// now returns what is known of the schema, nil if that is nothing certain.
+func (db *database) now() *knowledge {
+	k := db.known.Load()
+	if k == nil || k.generation != db.generation.Load() || db.changing.Load() > 0 {
+		return nil
+	}
+	return k
+}
+
+// current reports whether a plan still counts.
+func (db *database) current(p *plan) bool { return p.known == db.now() }
+
+// outdated reports whether the schema has changed since a plan was made that writes by it.
+func (db *database) outdated(p *plan) bool {
+	return !p.quiet && !p.ddl && p.known != nil && (p.known.generation != db.generation.Load() || db.changing.Load() > 0)
+}
+
+// altering and altered stand around what can change the schema.
+func (db *database) altering() { db.changing.Add(1) }
+
+func (db *database) altered() {
+	db.generation.Add(1)
+	db.changing.Add(-1)
+}
+
+// id names a table as identifiers do.
+func (db *database) id(n sqltext.Name, path string) tokens.ID {
+	schema := n.Qualifier
+	if schema == "" {
+		schema = path
+	}
+	if schema == unknownPath {
+		return tokens.Global
+	}
+	return tokens.Table(db.tableName(schema, n.Name))
+}
+
+func (db *database) tableName(schema, name string) string {
+	if base := *db.base.Load(); strings.EqualFold(schema, base) {
+		return name
+	}
+	return schema + "." + name
+}
+
+// refresh reads the schema if what is known of it does not count any more, or is old. Of several
+// connections that find that, one reads; where nothing certain is known, the others wait for it.
+func (db *database) refresh(ctx context.Context, s *session) {
+	generation := db.generation.Load()
+	k := db.known.Load()
+	usable := k != nil && k.generation == generation
+	if usable && time.Since(db.start)-time.Duration(k.checked.Load()) < db.MaxSchemaAge || db.changing.Load() > 0 {
+		return
+	}
+	db.mu.Lock()
+	wait := db.failed > 0 && db.failedAt == generation && time.Since(db.start)-db.failed < min(db.MaxSchemaAge, retryAfter)
+	db.mu.Unlock()
+	if wait {
+		return
+	}
+	if usable {
+		select {
+		case db.reading <- struct{}{}:
+		default:
+			return
+		}
+	} else {
+		select {
+		case db.reading <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+	}
+	defer func() { <-db.reading }()
+	if later := db.known.Load(); later != nil && later != k && later.generation == db.generation.Load() {
+		return // it was read while we waited
+	}
+	db.read(ctx, s)
+}
+
+// retryAfter is how long a schema that cannot be read is left alone.
+const retryAfter = 5 * time.Second
+
+// read reads the schema. It is called with db.reading held.
+func (db *database) read(ctx context.Context, s *session) {
+	generation := db.generation.Load()
+	at := time.Since(db.start)
+	k, err := readKnowledge(ctx, s)
+	switch {
+	case err == nil:
+		k.generation = generation
+		k.checked.Store(int64(at))
+		if old := db.known.Load(); old != nil && old.generation == generation && old.digest == k.digest {
+			old.checked.Store(int64(at))
+			return
+		}
+		db.known.Store(k)
+	case ctx.Err() != nil || s.wire.dead():
+		// The next one tries again.
+	default:
+		db.Warn("MySQL's schema cannot be read: every write changes everything until it can", err)
+		db.mu.Lock()
+		db.failed, db.failedAt = max(at, 1), generation
+		db.mu.Unlock()
+		db.known.Store(nil)
+	}
+}
+
+// meet reads the schema for the sake of tables that it does not know, once for each of them. It
+// reports whether something has changed by that.
+func (db *database) meet(ctx context.Context, s *session, p *plan) bool {
+	if p.known == nil || !s.meets(p.strangers) || !p.known.firstMet(p.strangers) {
+		return false
+	}
+	select {
+	case db.reading <- struct{}{}:
+	case <-ctx.Done():
+		return false
+	}
+	defer func() { <-db.reading }()
+	if db.now() == p.known {
+		db.read(ctx, s)
+	}
+	return db.now() != p.known
+}
+
+// refused reports whether an error is a lack of privileges.
+func refused(err error) bool {
+	var e *mysql.MySQLError
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Number {
+	case 1044, 1142, 1143, 1227, 1370:
+		return true
+	}
+	return false
+}
+
+// query runs a query of the session's own, and calls each for every row, whose bytes are valid during
+// the call only.
+func (s *session) query(ctx context.Context, query string, args []driver.NamedValue, each func(row []driver.Value) error) error {
+	rows, err := s.rows(ctx, query, args)
+	if err != nil {
+		s.trust(err)
+		return err
+	}
+	dest := make([]driver.Value, len(rows.Columns()))
+	for err == nil {
+		if err = rows.Next(dest); err == nil {
+			err = each(dest)
+		}
+	}
+	if isEOF(err) {
+		err = nil
+	}
+	if cerr := rows.Close(); err == nil {
+		err = cerr
+	}
+	s.trust(err)
+	return err
+}

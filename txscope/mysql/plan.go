@@ -1,0 +1,422 @@
+package mysql
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/txscope"
+	"github.com/alkey-go/alkey/txscope/internal/catalog"
+	"github.com/alkey-go/alkey/txscope/internal/sqltext"
+)
+
+// plan is what a text means for the capture, as the schema is known. It is not changed once made.
+type plan struct {
+	known *knowledge // nil: nothing is known of the schema
+	path  string     // the default database
+
+	control txscope.Control
+	quiet   bool    // it writes nothing
+	begins  bool    // a transaction, and commits the one that is open
+	ends    bool    // COMMIT or ROLLBACK: the wrapper sees to it
+	several bool    // statements that commit one by one outside of a transaction
+	commits commits // what the wrapper does not know of
+	ddl     bool    // it can change the schema
+	schema  bool    // it does nothing else
+	turns   turn
+
+	named     []sqltext.Name // the temporary tables that it makes or drops
+	strangers []sqltext.Name // the tables that it writes and the schema does not know
+
+	sweeps []change
+	apart  []change // in tables without transactions
+	claim  *claim   // how the rows of its one table can be told, which is in neither list then
+}
+
+// change is a table, or everything, and why its rows are not known.
+type change struct {
+	id  tokens.ID
+	why string
+}
+
+// commits says what a text does to the transaction that is open.
+type commits uint8
+
+const (
+	never commits = iota
+	first         // it commits what is open, then does what it does, and commits that
+	maybe         // it can do whatever
+)
+
+// The reasons for sweeps that have none of the analyser's or the catalog's. Those of claims are with
+// them.
+const (
+	whyUnknownSchema = "the schema is not known"
+	whyStranger      = "a table that the schema does not know"
+	whyChanged       = "the schema has changed meanwhile"
+	whyBare          = "the bare connection was used"
+	whyFollows       = "a trigger, foreign key, view or routine"
+	whyDDL           = "a change of the schema"
+	whyTruncate      = "TRUNCATE"
+	whyLoad          = "LOAD DATA"
+	whySeveralTables = "a statement that writes several tables"
+	whyNotPlain      = "a statement that is more than plain DML"
+	whyView          = "a write to a view"
+	whyReaches       = "a trigger or foreign key that reaches the table itself"
+	whyNoKey         = "no primary key"
+	whyKeyKind       = "a primary key without exact text"
+	whyKeyAssigned   = "a primary key that is assigned, or that a trigger can change"
+	whyManyTexts     = "several statements in one text"
+	whyUnseen        = "a transaction that may have begun or ended unseen"
+)
+
+// makePlan makes the plan of a text.
+func makePlan(db *database, t *sqltext.Text, text, path string, k *knowledge) *plan {
+	m := &maker{plan: &plan{known: k, path: path}, db: db, text: text}
+	m.several = len(t.Statements) > 1
+	for i := range t.Statements {
+		m.statement(&t.Statements[i])
+	}
+	m.finish(t)
+	return m.plan
+}
+
+// maker makes a plan.
+type maker struct {
+	*plan
+	db   *database
+	text string
+}
+
+func (m *maker) finish(t *sqltext.Text) {
+	m.control = m.controlOf(t)
+	m.schema = len(t.Statements) > 0
+	for i := range t.Statements {
+		m.schema = m.schema && t.Statements[i].Verb == sqltext.Schema
+	}
+	if m.several && m.control.Kind == txscope.KindMixed {
+		m.everything(maybe, whyUnseen)
+	}
+	m.quiet = !m.begins && m.commits == never && !m.ddl && m.claim == nil && len(m.sweeps) == 0 && len(m.apart) == 0
+}
+
+// controlOf tells what a text does to transactions.
+func (m *maker) controlOf(t *sqltext.Text) txscope.Control {
+	if len(t.Statements) == 1 {
+		switch s := &t.Statements[0]; s.Control {
+		case sqltext.Begin:
+			return txscope.Control{Kind: txscope.KindBegin}
+		case sqltext.Commit:
+			return txscope.Control{Kind: txscope.KindCommit}
+		case sqltext.Rollback:
+			return txscope.Control{Kind: txscope.KindRollback}
+		case sqltext.Savepoint:
+			return txscope.Control{Kind: txscope.KindSavepoint, Name: s.Savepoint}
+		case sqltext.Release:
+			return txscope.Control{Kind: txscope.KindRelease, Name: s.Savepoint}
+		case sqltext.RollbackTo:
+			return txscope.Control{Kind: txscope.KindRollbackTo, Name: s.Savepoint}
+		}
+		if m.commits != maybe {
+			return txscope.Control{}
+		}
+		return txscope.Control{Kind: txscope.KindMixed}
+	}
+	if m.commits == maybe {
+		return txscope.Control{Kind: txscope.KindMixed}
+	}
+	for i := range t.Statements {
+		if s := &t.Statements[i]; s.Control != sqltext.NoControl || s.Alone {
+			return txscope.Control{Kind: txscope.KindMixed}
+		}
+	}
+	return txscope.Control{}
+}
+
+// everything notes that a text may write anywhere, and commit.
+func (m *maker) everything(c commits, why string) {
+	m.commits = max(m.commits, c)
+	m.sweep(tokens.Global, why)
+}
+
+func (m *maker) sweep(id tokens.ID, why string) { m.sweeps = addChange(m.sweeps, id, why) }
+
+func addChange(list []change, id tokens.ID, why string) []change {
+	for _, c := range list {
+		if c.id == id {
+			return list
+		}
+	}
+	return append(list, change{id, why})
+}
+
+// statement takes in one statement.
+func (m *maker) statement(s *sqltext.Statement) {
+	switch {
+	case s.Control == sqltext.Begin:
+		m.begins = true
+	case s.Control == sqltext.Commit, s.Control == sqltext.Rollback:
+		m.ends = true
+	case s.Control == sqltext.OtherControl:
+		m.otherControl(s)
+	case s.Verb == sqltext.Control:
+	case s.Verb == sqltext.Call:
+		m.call(s)
+	case s.Verb == sqltext.Execute, s.Verb == sqltext.Unknown:
+		m.turns |= strays
+		m.ddl = true
+		m.everything(maybe, s.Why)
+		m.writes(s)
+	default:
+		m.session(s)
+		m.explain(s)
+		m.writes(s)
+	}
+}
+
+// explain takes in what EXPLAIN runs of the statement that it is about: functions whose value it needs
+// to plan.
+func (m *maker) explain(s *sqltext.Statement) {
+	words := strings.Fields(s.Span.Of(m.text))
+	if s.Verb != sqltext.Read || len(words) == 0 || m.known == nil {
+		return
+	}
+	switch strings.ToLower(words[0]) {
+	case "explain", "describe", "desc":
+		for i := range words {
+			about := sqltext.Parse(sqltext.MySQL, strings.Join(words[i:], " "))
+			for j := range about.Statements {
+				m.follow(nil, &about.Statements[j])
+			}
+		}
+	}
+}
+
+// otherControl takes in XA, COMMIT AND CHAIN and what was not understood.
+func (m *maker) otherControl(s *sqltext.Statement) {
+	words := strings.Fields(strings.ToLower(s.Span.Of(m.text)))
+	if len(words) > 1 && words[0] == "xa" {
+		switch words[1] {
+		case "start", "begin", "end", "recover":
+			// What is written between them is met when it is; it is XA COMMIT that counts.
+			return
+		}
+	}
+	why := s.Why
+	if why == "" {
+		why = whyUnseen
+	}
+	m.turns |= strays
+	m.ddl = m.ddl || s.Verb == sqltext.Unknown
+	m.everything(maybe, why)
+	m.writes(s)
+}
+
+// call takes in CALL. A procedure whose source is known, and that leaves transactions alone, writes
+// what follows from its source; each of its statements commits by itself outside of a transaction.
+func (m *maker) call(s *sqltext.Statement) {
+	m.turns |= sets
+	if m.known == nil || !m.known.tame(s) {
+		m.ddl = true
+		m.everything(maybe, "CALL of a procedure that may do anything")
+		return
+	}
+	m.several = true
+	m.follow(nil, s)
+}
+
+// session takes in what a statement does to the connection.
+func (m *maker) session(s *sqltext.Statement) {
+	if s.Alone {
+		m.commits = max(m.commits, first)
+	}
+	text := s.Span.Of(m.text)
+	word, rest, _ := strings.Cut(strings.ToLower(text), " ")
+	switch s.Verb {
+	case sqltext.Session, sqltext.Maintain:
+		switch word {
+		case "use":
+			m.turns |= uses
+		case "set":
+			m.turns |= sets
+		case "lock":
+			m.turns |= locks
+		case "unlock":
+			m.turns |= unlocks
+		case "flush":
+			if strings.Contains(rest, "lock") || strings.Contains(rest, "export") {
+				m.turns |= locks
+			}
+		case "prepare":
+		default:
+			if len(word) < len(text) && s.Verb == sqltext.Session && !s.Alone {
+				m.turns |= sets
+			}
+		}
+	case sqltext.Schema:
+		if s.Alone {
+			m.ddl = true
+		} else {
+			m.turns |= temporary
+			m.named = append(m.named, s.Writes...)
+		}
+	}
+}
+
+// writes takes in the tables that a statement writes, and what follows from that.
+func (m *maker) writes(s *sqltext.Statement) {
+	if s.Anywhere {
+		m.sweep(tokens.Global, s.Why)
+	}
+	if m.known == nil {
+		why := whyUnknownSchema
+		if s.Verb == sqltext.Schema {
+			why = whyDDL // which runs no triggers
+		}
+		for _, n := range s.Writes {
+			m.sweep(m.db.id(n, m.path), why)
+		}
+		if s.Verb != sqltext.Schema && (len(s.Writes) > 0 || slices.ContainsFunc(s.Calls, foreign)) {
+			m.sweep(tokens.Global, why)
+		}
+		return
+	}
+	var uses []catalog.Use
+	tables := make([]*table, len(s.Writes))
+	for i, n := range s.Writes {
+		t := m.known.lookup(n, m.path)
+		if t == nil {
+			m.sweep(m.db.id(n, m.path), whyStranger)
+			if s.Verb != sqltext.Schema {
+				m.strangers = append(m.strangers, n)
+			}
+			continue
+		}
+		tables[i] = t
+		uses = append(uses, t.use(s))
+	}
+	effect := m.follow(uses, s)
+	why := ""
+	if len(s.Writes) == 1 && tables[0] != nil && s.DML != nil && !m.several {
+		if m.claim, why = claimOf(m.known, tables[0], s, m.text, effect); m.claim != nil {
+			return
+		}
+	}
+	if why == "" {
+		why = m.whyNot(s)
+	}
+	for _, t := range tables {
+		if t != nil {
+			m.table(t, why)
+		}
+	}
+}
+
+// whyNot tells why a statement makes no claim.
+func (m *maker) whyNot(s *sqltext.Statement) string {
+	switch {
+	case m.several:
+		return whyManyTexts
+	case s.Verb == sqltext.Schema:
+		return whyDDL
+	case s.Verb == sqltext.Truncate:
+		return whyTruncate
+	case s.Verb == sqltext.Copy:
+		return whyLoad
+	case len(s.Writes) > 1:
+		return whySeveralTables
+	}
+	return whyNotPlain
+}
+
+// follow takes in what follows from the uses of tables, and from what the statement calls and reads.
+func (m *maker) follow(uses []catalog.Use, s *sqltext.Statement) *catalog.Effect {
+	calls := s.Calls
+	if m.known.packaged(calls) {
+		m.sweep(tokens.Global, "a routine in a package")
+	}
+	effect := m.known.schema.Effect(uses, calls, s.Reads)
+	if s.Verb == sqltext.Call {
+		effect = m.known.schema.Effect(uses, append(slices.Clone(calls), s.Reads...), nil)
+	}
+	if effect.Anywhere {
+		m.sweep(tokens.Global, effect.Why)
+	}
+	for _, t := range effect.Tables {
+		m.table(m.known.tables[t], whyFollows)
+	}
+	return effect
+}
+
+// table notes that rows of a table change that are not known.
+func (m *maker) table(t *table, why string) {
+	if t.Lasting {
+		m.apart = addChange(m.apart, t.all, why)
+	} else {
+		m.sweep(t.all, why)
+	}
+	for _, parent := range m.known.parents(t) {
+		m.sweep(parent.all, whyTouched)
+	}
+}
+
+// use tells what a statement does to one of the tables that it writes.
+func (t *table) use(s *sqltext.Statement) catalog.Use {
+	u := catalog.Use{Table: t.Table}
+	switch s.Verb {
+	case sqltext.Insert:
+		u.Verbs = catalog.Insert
+		if s.DML == nil || s.DML.Upsert {
+			u.Verbs |= catalog.Update
+		}
+	case sqltext.Replace, sqltext.Copy:
+		u.Verbs = catalog.Insert | catalog.Delete
+	case sqltext.Update:
+		u.Verbs = catalog.Update
+	case sqltext.Delete:
+		u.Verbs = catalog.Delete
+	case sqltext.Truncate:
+		u.Verbs = catalog.Truncate
+	case sqltext.Schema:
+		u.Verbs = catalog.Delete // DROP, or ALTER of columns
+	default:
+		u.Verbs = catalog.AnyVerb
+	}
+	if s.DML != nil && u.Verbs&catalog.Update != 0 {
+		u.Assigned = t.assigned(s.DML)
+	}
+	return u
+}
+
+// assigned gives the columns that a statement assigns; nil means any. MySQL sets columns that are ON
+// UPDATE CURRENT_TIMESTAMP besides, triggers can assign more, and columns that are computed change with
+// those that they are computed from.
+func (t *table) assigned(d *sqltext.DML) []int {
+	columns := slices.Clone(t.follow)
+	for _, tr := range t.Triggers {
+		if !tr.Before || tr.On&catalog.Update == 0 {
+			continue
+		}
+		if tr.Source.Opaque || tr.Source.Body.Whole {
+			return nil
+		}
+		for _, name := range tr.Source.Body.Assigns {
+			i := t.ColumnIndex(name)
+			if i < 0 {
+				return nil
+			}
+			columns = append(columns, i)
+		}
+	}
+	for _, a := range d.Assigned {
+		i := t.ColumnIndex(a.Column)
+		if i < 0 {
+			return nil
+		}
+		columns = append(columns, i)
+	}
+	if columns == nil {
+		columns = []int{}
+	}
+	return columns
+}

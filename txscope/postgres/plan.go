@@ -1,0 +1,559 @@
+package postgres
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/txscope"
+	"github.com/alkey-go/alkey/txscope/internal/catalog"
+	"github.com/alkey-go/alkey/txscope/internal/sqltext"
+)
+
+// plan is what the capture makes of a text. It is shared by all who run the text.
+type plan struct {
+	query   string
+	text    *sqltext.Text
+	control txscope.Control
+	chains  bool // the text is COMMIT AND CHAIN and nothing else
+	undoes  bool // it is ROLLBACK AND CHAIN
+	loses   bool // what the session's path and role are is not known after it
+
+	quiet atomic.Pointer[schema]  // by this schema it writes nothing, and loses nothing
+	last  atomic.Pointer[meaning] // the newest of its meanings
+}
+
+// notUnderstood is the plan of a text that cannot be read.
+var notUnderstood = newPlan("", &sqltext.Text{Statements: []sqltext.Statement{{
+	Verb: sqltext.Unknown, Anywhere: true, Why: whyUnreadable, Control: sqltext.OtherControl, Alone: true,
+}}})
+
+// rewritten is the plan of a text that another takes the place of when it runs.
+var rewritten = newPlan("", &sqltext.Text{Statements: []sqltext.Statement{{Verb: sqltext.Unknown, Anywhere: true, Why: whyUnreadable}}})
+
+// plans are bounded: of the texts that were not used for long some are forgotten.
+type plans struct {
+	mu       sync.RWMutex
+	new, old map[string]*plan
+	size     int // of the texts in new, in bytes
+}
+
+const (
+	maxPlanText = 32 << 10 // longer texts are read every time: they are rarely the same again
+	maxPlans    = 1 << 20  // the texts of one generation, in bytes
+	planCost    = 512      // what a plan takes beside its text
+)
+
+func (c *plans) of(query string) *plan {
+	c.mu.RLock()
+	p := c.new[query]
+	c.mu.RUnlock()
+	if p != nil {
+		return p
+	}
+	c.mu.RLock()
+	p = c.old[query]
+	c.mu.RUnlock()
+	if p == nil {
+		p = newPlan(query, sqltext.Parse(sqltext.Postgres, query))
+	}
+	if len(query) > maxPlanText {
+		return p
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if have := c.new[query]; have != nil {
+		return have
+	}
+	if c.new == nil || c.size > maxPlans {
+		c.old, c.new, c.size = c.new, make(map[string]*plan), 0
+	}
+	p.query = strings.Clone(p.query) // the user's may be a part of something large
+	c.new[p.query] = p
+	c.size += len(query) + planCost
+	return p
+}
+
+// forget forgets all texts: what they mean by a schema that is known no longer need not be kept.
+func (c *plans) forget() {
+	c.mu.Lock()
+	c.new, c.old, c.size = nil, nil, 0
+	c.mu.Unlock()
+}
+
+func newPlan(query string, text *sqltext.Text) *plan {
+	p := &plan{query: query, text: text}
+	several := len(text.Statements) > 1
+	for i := range text.Statements {
+		st := &text.Statements[i]
+		kind := kindOf(st.Control)
+		switch {
+		case kind == txscope.KindNone:
+		case several:
+			p.control = txscope.Control{Kind: txscope.KindMixed}
+		default:
+			p.control = txscope.Control{Kind: kind, Name: st.Savepoint}
+		}
+		words := strings.Fields(strings.ToLower(st.Span.Of(query)))
+		if n := len(words); !several && st.Control == sqltext.OtherControl && n > 2 && words[n-1] == "chain" && words[n-2] == "and" {
+			p.chains = words[0] == "commit" || words[0] == "end"
+			p.undoes = words[0] == "rollback" || words[0] == "abort"
+		}
+		p.loses = p.loses || loses(st, words)
+	}
+	return p
+}
+
+func kindOf(c sqltext.ControlKind) txscope.Kind {
+	switch c {
+	case sqltext.NoControl:
+		return txscope.KindNone
+	case sqltext.Begin:
+		return txscope.KindBegin
+	case sqltext.Commit:
+		return txscope.KindCommit
+	case sqltext.Rollback:
+		return txscope.KindRollback
+	case sqltext.Savepoint:
+		return txscope.KindSavepoint
+	case sqltext.Release:
+		return txscope.KindRelease
+	case sqltext.RollbackTo:
+		return txscope.KindRollbackTo
+	default:
+		return txscope.KindMixed
+	}
+}
+
+// loses reports whether a statement can change the session's search_path, what is found along it, or
+// the role. What a function does is known by the schema.
+func loses(st *sqltext.Statement, words []string) bool {
+	switch st.Verb {
+	case sqltext.Schema, sqltext.Call, sqltext.Do, sqltext.Execute, sqltext.Unknown:
+		return true
+	case sqltext.Session:
+		switch words[0] {
+		case "set", "reset", "discard":
+			return slices.ContainsFunc(words[1:], steering)
+		}
+	}
+	return slices.ContainsFunc(st.Calls, func(n sqltext.Name) bool { return steering(n.Name) })
+}
+
+// steering reports whether a word of a statement or of a function's source can stand for a change of the
+// search_path or of the role.
+func steering(word string) bool {
+	for _, w := range []string{"search_path", "schema", "role", "authorization", "set_config", "all", "temp"} {
+		if strings.Contains(word, w) {
+			return true
+		}
+	}
+	return false
+}
+
+// meaning is what a text does by a schema, for names looked up along a path.
+type meaning struct {
+	schema *schema // nil: not known
+	path   *path   // nil: not known
+
+	reads  bool   // it writes nothing
+	steers bool   // the session's path and role are not known after it
+	alters bool   // the schema
+	alone  bool   // it may refuse to run in a transaction
+	ends   bool   // it may end a transaction in its course
+	chains bool   // it commits, and begins another
+	global string // it can write what the judge does not see; why
+
+	sweeps  []sweep // tables that it writes, rows not known
+	spoils  []*table
+	unknown string // it may write what is not named; why
+	action  *action
+}
+
+type sweep struct {
+	table tokens.ID
+	why   string
+}
+
+// Reasons of sweeps.
+const (
+	whyRows       = "rows not known from the statement"
+	whyNoKey      = "no primary key"
+	whyKeyKind    = "a primary key without exact text"
+	whyMoved      = "the primary key may be assigned"
+	whyTrigger    = "a trigger, cascade, rule or function may write it"
+	whyView       = "written as a view"
+	whyPartition  = "written by the name of a partition"
+	whyInherited  = "inheritance"
+	whyForeign    = "a foreign table"
+	whyTruncate   = "TRUNCATE"
+	whyDDL        = "its definition may have changed"
+	whyUnreadable = "a text that is not understood"
+	whyBare       = "the bare connection was used"
+	whyNoSchema   = "the schema is not known"
+	whyNoTable    = "a table that is not known"
+	whyPath       = "the search_path is not known"
+	whyNoJudge    = "the server does not tell what was written"
+	whyJudged     = "found written before COMMIT"
+	whyEnds       = "the text ends transactions itself"
+	whyCursor     = "a cursor that calls functions"
+	whyUnread     = "rows that were not read"
+	whyTooMany    = "too many rows in one statement"
+	whyTouched    = "touched by a child"
+)
+
+// meaningOf finds or works out what a text means. The schema is nil if nobody knows it now.
+func (db *database) meaningOf(p *plan, s *schema, path *path) *meaning {
+	if m := p.last.Load(); m != nil && m.schema == s && m.path == path {
+		return m
+	}
+	m := &meaning{schema: s, path: path, chains: p.chains}
+	r := resolver{db: db, plan: p, schema: s, path: path, meaning: m}
+	r.resolve()
+	p.last.Store(m)
+	return m
+}
+
+// quiet reports whether a text is certain to write nothing, and to leave the session as it is.
+func (db *database) quiet(p *plan) bool {
+	if s := db.current(); s != nil && p.quiet.Load() == s {
+		return true
+	}
+	s := db.current()
+	return db.writesNothing(p) && !p.loses && (s == nil || !s.steers(p.text))
+}
+
+// writesNothing reports whether a text is certain to write nothing. For this no path is needed: a
+// name counts as all that it can mean.
+func (db *database) writesNothing(p *plan) bool {
+	if s := db.current(); s != nil {
+		if p.quiet.Load() == s {
+			return true
+		}
+		for i := range p.text.Statements {
+			if !s.reads(&p.text.Statements[i]) {
+				return false
+			}
+		}
+		if !p.loses && !s.steers(p.text) {
+			p.quiet.Store(s)
+		}
+		return true
+	}
+	// While the schema changes functions and views can become others. Where it was never read nothing is
+	// known of them.
+	s := db.newest()
+	for i := range p.text.Statements {
+		st := &p.text.Statements[i]
+		if !harmless(st) {
+			return false
+		}
+		if st.Verb == sqltext.Read && (!plainCalls(st.Calls) || s == nil && len(st.Reads) > 0 || s != nil && s.readsView(st.Reads)) {
+			return false
+		}
+	}
+	return true
+}
+
+// harmless reports whether a statement says of nothing that it is written.
+func harmless(st *sqltext.Statement) bool {
+	switch {
+	case st.Anywhere:
+		return false
+	case st.Verb == sqltext.Session:
+		return true // also if it names what it does not run yet, as PREPARE does
+	case len(st.Writes) > 0:
+		return false
+	}
+	switch st.Verb {
+	case sqltext.Read, sqltext.Maintain:
+		return true
+	case sqltext.Control:
+		return st.Control != sqltext.OtherControl
+	}
+	return false
+}
+
+// plainCalls reports whether all calls are of a few functions that every server has and uses most.
+func plainCalls(calls []sqltext.Name) bool {
+	for _, n := range calls {
+		switch n.Name {
+		case "count", "sum", "min", "max", "avg", "coalesce", "nullif", "greatest", "least", "lower", "upper", "length", "now", "exists", "in", "any", "all", "values", "as", "over", "filter", "cast", "extract", "date_trunc":
+			if n.Qualifier == "" {
+				continue
+			}
+		}
+		return false
+	}
+	return true
+}
+
+// runsText are the server's own functions that run SQL which is given to them as text, or by a name
+// in a text.
+func runsText(n sqltext.Name) bool {
+	if strings.HasSuffix(n.Name, "_to_xml") || strings.HasSuffix(n.Name, "_to_xmlschema") || strings.HasSuffix(n.Name, "_to_xml_and_xmlschema") {
+		return true
+	}
+	return n.Name == "ts_stat" || n.Name == "ts_rewrite"
+}
+
+// reads reports whether a statement is certain to write nothing by the schema.
+func (s *schema) reads(st *sqltext.Statement) bool {
+	if !harmless(st) {
+		return false
+	}
+	switch st.Verb {
+	case sqltext.Control, sqltext.Session, sqltext.Maintain:
+		return true
+	}
+	if slices.ContainsFunc(st.Calls, runsText) {
+		return false
+	}
+	return !s.hidden && !s.guarded(st.Reads) && s.Effect(nil, st.Calls, st.Reads).Empty()
+}
+
+// steers reports whether a text calls a function, or reads a view, that may change the session's
+// search_path or role.
+func (s *schema) steers(text *sqltext.Text) bool {
+	if len(s.steering) == 0 {
+		return false
+	}
+	known := func(n sqltext.Name) bool { return s.steering[n.Name] }
+	return slices.ContainsFunc(text.Statements, func(st sqltext.Statement) bool {
+		return slices.ContainsFunc(st.Calls, known) || slices.ContainsFunc(st.Reads, known)
+	})
+}
+
+// resolver works out a meaning.
+type resolver struct {
+	db      *database
+	plan    *plan
+	schema  *schema
+	path    *path
+	meaning *meaning
+}
+
+func (r *resolver) resolve() {
+	m, text := r.meaning, r.plan.text
+	m.reads = true
+	m.steers = r.plan.loses || r.schema != nil && r.schema.steers(text)
+	for i := range text.Statements {
+		st := &text.Statements[i]
+		if st.Verb == sqltext.Control && st.Control != sqltext.OtherControl {
+			continue
+		}
+		if r.plan.chains || r.schema != nil && r.schema.reads(st) {
+			continue
+		}
+		m.reads = false
+		r.statement(st)
+	}
+	if r.plan.control.Kind == txscope.KindMixed {
+		for i := range text.Statements {
+			switch text.Statements[i].Control {
+			case sqltext.NoControl, sqltext.Savepoint, sqltext.Release, sqltext.RollbackTo:
+			default:
+				m.ends = true
+			}
+		}
+	}
+}
+
+// statement takes in one statement that may write.
+func (r *resolver) statement(st *sqltext.Statement) {
+	m, writes := r.meaning, st.Writes
+	m.alone = m.alone || st.Alone
+	if st.Anywhere {
+		r.unknown(st.Why)
+	}
+	if slices.ContainsFunc(st.Calls, runsText) {
+		r.unknown("a function that runs SQL given as text")
+	}
+	switch st.Verb {
+	case sqltext.Schema:
+		if r.temporary(st) {
+			writes = nil // nobody else sees it, and no trigger runs
+			break
+		}
+		m.alters = true
+		if r.schema != nil && r.schema.listens {
+			r.unknown(whyDDL)
+		}
+	case sqltext.Call:
+		m.alone = m.alone || r.schema == nil || r.schema.mayCommit(st.Calls)
+	case sqltext.Do:
+		body := sqltext.Body(sqltext.Postgres, st.Body)
+		m.alone = m.alone || body.Transactions || st.Body == ""
+	case sqltext.Read:
+		if words := strings.Fields(strings.ToLower(st.Span.Of(r.plan.query))); words[0] == "declare" && slices.Contains(words, "hold") {
+			m.global = whyCursor // it runs in COMMIT
+		}
+	case sqltext.Control:
+		m.alone = true
+	}
+	if r.schema == nil {
+		r.unknown(whyNoSchema)
+		r.unresolved(writes)
+		return
+	}
+	if r.schema.hidden || r.schema.guarded(st.Reads) {
+		r.unknown(whyTrigger)
+	}
+	var uses []catalog.Use
+	for _, n := range writes {
+		t, why := r.lookup(n)
+		if t == nil {
+			r.unknown(why)
+			continue
+		}
+		if st.Verb != sqltext.Schema {
+			uses = append(uses, use(st, t.root().Table)) // no row is written by a change of the schema
+		}
+		if t.View {
+			r.sweep(t.all, whyView)
+		}
+	}
+	effect := r.schema.Effect(uses, st.Calls, st.Reads)
+	if effect.Anywhere {
+		r.unknown(effect.Why)
+	}
+	for _, t := range effect.Tables {
+		if !t.View {
+			m.spoils = append(m.spoils, r.schema.of[t].root())
+		}
+	}
+	for _, n := range writes {
+		t, _ := r.lookup(n)
+		if t == nil || t.View {
+			continue
+		}
+		if t.partitionOf != nil {
+			r.sweep(t.all, whyPartition)
+		}
+		why := ""
+		if len(r.plan.text.Statements) == 1 {
+			m.action, why = r.act(st, t, effect)
+		} else {
+			why = whyRows
+		}
+		if m.action == nil {
+			r.sweepRows(t.root(), why)
+		}
+	}
+}
+
+// temporary reports whether a statement changes the definition of temporary tables only.
+func (r *resolver) temporary(st *sqltext.Statement) bool {
+	if len(st.Writes) == 0 {
+		return false
+	}
+	words := strings.Fields(strings.ToLower(st.Span.Of(r.plan.query)))
+	if words[0] == "create" && len(words) > 2 && (words[1] == "temp" || words[1] == "temporary") {
+		return true
+	}
+	if words[0] != "drop" || r.path == nil {
+		return false
+	}
+	for _, n := range st.Writes {
+		if n.Qualifier != "" && n.Qualifier != "pg_temp" || !r.path.temporary[n.Name] {
+			return false
+		}
+	}
+	return true
+}
+
+// unresolved takes in what a statement names while the schema is not known: sweeping too much does
+// no harm, and the judge finds the rest.
+func (r *resolver) unresolved(writes []sqltext.Name) {
+	for _, n := range writes {
+		r.sweep(tokens.Table(r.db.identifier(n)), whyNoSchema)
+	}
+}
+
+func (r *resolver) unknown(why string) {
+	if r.meaning.unknown == "" {
+		r.meaning.unknown = why
+	}
+}
+
+func (r *resolver) sweep(id tokens.ID, why string) {
+	for _, have := range r.meaning.sweeps {
+		if have.table == id {
+			return
+		}
+	}
+	r.meaning.sweeps = append(r.meaning.sweeps, sweep{id, why})
+}
+
+// sweepRows sweeps a table, those that share its rows, and those that its rows touch.
+func (r *resolver) sweepRows(t *table, why string) {
+	r.sweep(t.all, why)
+	for _, o := range t.relatives {
+		r.sweep(o.all, whyInherited)
+	}
+	for _, id := range r.db.touched(t) {
+		r.sweep(id, whyTouched)
+	}
+}
+
+// lookup finds a table that a statement names. Without it, why tells why not.
+func (r *resolver) lookup(n sqltext.Name) (t *table, why string) {
+	var along []string
+	if n.Qualifier == "" {
+		if r.path == nil {
+			return nil, whyPath
+		}
+		if r.path.temporary[n.Name] {
+			return nil, whyNoTable // a temporary table hides it
+		}
+		along = r.path.schemas
+	}
+	found := r.schema.Lookup(n, along)
+	if found == nil {
+		return nil, whyNoTable
+	}
+	return r.schema.of[found], ""
+}
+
+// use tells what a statement does to a table that it names.
+func use(st *sqltext.Statement, t *catalog.Table) catalog.Use {
+	u := catalog.Use{Table: t}
+	switch st.Verb {
+	case sqltext.Insert, sqltext.Copy:
+		u.Verbs = catalog.Insert
+		if st.DML != nil && st.DML.Upsert {
+			u.Verbs |= catalog.Update
+			u.Assigned = assigned(t, st.DML)
+		}
+	case sqltext.Update:
+		u.Verbs = catalog.Update
+		if st.DML != nil {
+			u.Assigned = assigned(t, st.DML)
+		}
+	case sqltext.Delete:
+		u.Verbs = catalog.Delete
+	case sqltext.Truncate:
+		u.Verbs = catalog.Truncate
+	default:
+		u.Verbs = catalog.AnyVerb
+	}
+	if st.DML == nil && st.Verb != sqltext.Truncate && st.Verb != sqltext.Copy {
+		u.Verbs, u.Assigned = catalog.AnyVerb, nil
+	}
+	return u
+}
+
+// assigned are the columns that an update assigns; nil if one is not known.
+func assigned(t *catalog.Table, d *sqltext.DML) []int {
+	columns := []int{}
+	for _, a := range d.Assigned {
+		i := t.ColumnIndex(a.Column)
+		if i < 0 {
+			return nil
+		}
+		columns = append(columns, i)
+	}
+	return columns
+}

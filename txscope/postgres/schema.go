@@ -1,0 +1,247 @@
+package postgres
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/txscope/internal/catalog"
+	"github.com/alkey-go/alkey/txscope/internal/sqltext"
+)
+
+// schema is what is known of a database at one time. It is not changed once made, but for when it
+// was found to hold.
+type schema struct {
+	*catalog.Schema
+	generation  int64 // of schemas.generation, when it was read
+	fingerprint string
+	checked     atomic.Int64 // when it was last found to hold: nanoseconds since schemas began
+
+	byOID  map[uint32]*table
+	of     map[*catalog.Table]*table
+	others map[uint32]bool // indexes, sequences and the like, which are locked with their tables
+
+	user       string // whose privileges were read
+	deferrable bool   // there are constraints or triggers that can wait for COMMIT
+	// hidden says that operators, casts or domains call functions that may write: no text shows them.
+	hidden  bool
+	listens bool // event triggers run with changes of the schema
+
+	commits  map[string]bool // procedures that may commit, and what calls them
+	steering map[string]bool // functions that may change the search_path or the role, and views that call them
+}
+
+// table is what is known of a table or view beside what follows from it.
+type table struct {
+	*catalog.Table
+	oid      uint32
+	all      tokens.ID
+	spelled  [2]string // as regclass writes it: bare, and with its schema
+	numbers  []int16   // the attribute numbers of its columns
+	readable []bool    // columns that the user may read
+
+	partitionOf *table   // the root of its partitions
+	relatives   []*table // those whose rows are its own, and whose own its rows are: inheritance
+
+	// guarded says that a policy for its rows, when they are read too, calls functions that may write.
+	guarded bool
+	// policies says that what may be read of it can be less than what may be written.
+	policies bool
+	// whole tells why its rows are never told apart; "" if they are.
+	whole string
+}
+
+// root is the table whose rows t's are: rows are told apart by the table that is partitioned.
+func (t *table) root() *table {
+	if t.partitionOf != nil {
+		return t.partitionOf
+	}
+	return t
+}
+
+// guarded reports whether reading one of the tables may write by a policy.
+func (s *schema) guarded(names []sqltext.Name) bool {
+	for _, t := range s.of {
+		if t.guarded && slices.ContainsFunc(names, func(n sqltext.Name) bool { return n.Name == t.Name }) {
+			return true
+		}
+	}
+	return false
+}
+
+// mayCommit reports whether a procedure may commit, or is not known.
+func (s *schema) mayCommit(calls []sqltext.Name) bool {
+	for _, n := range calls {
+		if s.commits[n.Name] {
+			return true
+		}
+	}
+	return len(calls) == 0
+}
+
+// readsView reports whether one of the names can be a view's, or of something that is not known.
+func (s *schema) readsView(names []sqltext.Name) bool {
+	for _, n := range names {
+		known := false
+		for t := range s.Tables {
+			if t.Name == n.Name {
+				known = true
+				if t.View {
+					return true
+				}
+			}
+		}
+		if !known && n.Qualifier != "pg_catalog" {
+			return true
+		}
+	}
+	return false
+}
+
+// schemas keep the newest schema, and what of it is known to hold. They are safe for concurrent use.
+type schemas struct {
+	generation atomic.Int64 // goes up with every change of the schema that is seen
+	changing   atomic.Int32 // transactions that have changed the schema and are not over
+	suspected  atomic.Bool  // somebody may have changed it unseen
+
+	known   atomic.Pointer[schema]
+	failed  atomic.Int64  // when it could not be read: as schema.checked; 0: never
+	reading chan struct{} // holds an element while a connection reads
+	began   time.Time
+
+	// Of the database, read once.
+	home  atomic.Pointer[string] // the default schema
+	judge atomic.Int32           // a judgement
+}
+
+func (db *schemas) now() int64 { return int64(time.Since(db.began)) + 1 }
+
+// newest is the schema that was read last, whether it holds or not. It is nil if none was read.
+func (db *schemas) newest() *schema { return db.known.Load() }
+
+// current is the schema by which rows can be told, or nil.
+func (db *schemas) current() *schema {
+	s := db.known.Load()
+	if s == nil || db.changing.Load() > 0 || s.generation != db.generation.Load() {
+		return nil
+	}
+	return s
+}
+
+// alters notes that a transaction begins to change the schema, altered that it is over.
+func (db *schemas) alters() { db.changing.Add(1) }
+
+func (db *schemas) altered() {
+	db.generation.Add(1)
+	db.changing.Add(-1)
+}
+
+// suspect has the database asked whether the schema still holds.
+func (db *schemas) suspect() { db.suspected.Store(true) }
+
+// fresh reports whether there is no need to read the schema, or no use in it.
+func (db *database) fresh() bool {
+	if db.changing.Load() > 0 {
+		return true
+	}
+	now := db.now()
+	if failed := db.failed.Load(); failed != 0 && now-failed < int64(db.maxAge) {
+		return true
+	}
+	s := db.known.Load()
+	return s != nil && s.generation == db.generation.Load() && now-s.checked.Load() < int64(db.maxAge) && !db.suspected.Load()
+}
+
+// refresh reads the schema, or asks whether it still holds, on an idle connection. One connection at
+// a time does; the others go on with the old one, and wait only where there is none that holds.
+func (db *database) refresh(ctx context.Context, s *session) {
+	select {
+	case db.reading <- struct{}{}:
+	default:
+		if db.current() != nil {
+			return
+		}
+		select {
+		case db.reading <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+	}
+	defer func() { <-db.reading }()
+	if db.fresh() {
+		return
+	}
+	err := db.read(ctx, s)
+	switch {
+	case err == nil:
+		db.failed.Store(0)
+	case ctx.Err() != nil || s.pg.IsClosed():
+		// The statement that waits will find out.
+	default:
+		db.failed.Store(db.now())
+		db.warn("PostgreSQL's catalogue cannot be read: whole tables are changed where rows would do, and reading costs a transaction; let the database's user read pg_catalog", err)
+	}
+}
+
+// read brings what is known up to date.
+func (db *database) read(ctx context.Context, s *session) error {
+	if err := db.probe(ctx, s); err != nil {
+		return err
+	}
+	home, user, err := ambience(ctx, s)
+	if err != nil {
+		return err
+	}
+	db.home.CompareAndSwap(nil, &home)
+	generation := db.generation.Load()
+	db.suspected.Store(false)
+	old := db.known.Load()
+	began := db.now()
+	var fresh *schema
+	err = s.catalogue(ctx, func() error {
+		now, err := fingerprint(ctx, s)
+		if err != nil {
+			return err
+		}
+		if old != nil && now == old.fingerprint && user == old.user {
+			return nil
+		}
+		fresh, err = load(ctx, s, db, user, now)
+		return err
+	})
+	switch {
+	case err != nil:
+		db.suspected.Store(true)
+		return err
+	case fresh == nil && old.generation == generation:
+		old.checked.Store(began)
+		return nil
+	case fresh == nil:
+		fresh = old.again()
+	}
+	fresh.generation = generation
+	fresh.checked.Store(began)
+	db.known.Store(fresh)
+	db.plans.forget()
+	return nil
+}
+
+// again is a schema that was found not to have changed, after all.
+func (s *schema) again() *schema {
+	return &schema{
+		Schema: s.Schema, fingerprint: s.fingerprint, byOID: s.byOID, of: s.of, others: s.others, user: s.user,
+		deferrable: s.deferrable, hidden: s.hidden, listens: s.listens, commits: s.commits, steering: s.steering,
+	}
+}
+
+// identifier writes the table part of identifiers: tables of the default schema bare.
+func (db *database) identifier(n sqltext.Name) string {
+	if home := db.home.Load(); n.Qualifier == "" || home != nil && n.Qualifier == *home || home == nil && n.Qualifier == defaultHome {
+		return n.Name
+	}
+	return n.Qualifier + "." + n.Name
+}
+
+const defaultHome = "public"
