@@ -23,10 +23,11 @@ func init() { txscope.Register("seam", seamCapture{}) }
 type seamDriver struct {
 	fakeDriver
 
-	before func(s *seamSession, call *txscope.Call)
-	exec   func(s *seamSession, ctx context.Context, call *txscope.Call, run func() (driver.Result, error)) (driver.Result, error)
-	query  func(s *seamSession, ctx context.Context, call *txscope.Call, run func() (driver.Rows, error)) (driver.Rows, error)
-	commit func(s *seamSession, ctx context.Context) error
+	control func(query string)
+	before  func(s *seamSession, call *txscope.Call)
+	exec    func(s *seamSession, ctx context.Context, call *txscope.Call, run func() (driver.Result, error)) (driver.Result, error)
+	query   func(s *seamSession, ctx context.Context, call *txscope.Call, run func() (driver.Rows, error)) (driver.Rows, error)
+	commit  func(s *seamSession, ctx context.Context) error
 }
 
 func (d *seamDriver) Open(string) (driver.Conn, error) {
@@ -68,6 +69,9 @@ var (
 )
 
 func (s *seamSession) Control(query string) txscope.Control {
+	if s.conn.d.control != nil {
+		s.conn.d.control(query)
+	}
 	switch query {
 	case "BEGIN":
 		return txscope.Control{Kind: txscope.KindBegin}

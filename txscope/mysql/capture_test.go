@@ -67,12 +67,13 @@ func setUp(t *testing.T, set func(*gomysql.Config), opts ...txscope.Option) *fix
 	for _, text := range schema {
 		f.execOn(f.bare, text)
 	}
-	logger := slog.New(slog.NewTextHandler(f.log, nil))
-	f.store = tokens.New(f.backend, tokens.WithLogger(logger))
-	f.db = f.wrap(cfg, append([]txscope.Option{txscope.WithLogger(logger)}, opts...)...)
+	f.store = tokens.New(f.backend, tokens.WithLogger(f.logger()))
+	f.db = f.wrap(cfg, append([]txscope.Option{txscope.WithLogger(f.logger())}, opts...)...)
 	t.Cleanup(func() { _ = f.store.Close() })
 	return f
 }
+
+func (f *fixture) logger() *slog.Logger { return slog.New(slog.NewTextHandler(f.log, nil)) }
 
 // open opens a bare database.
 func (f *fixture) open(cfg *gomysql.Config) *sql.DB {

@@ -106,13 +106,19 @@ func (db *database) tableName(schema, name string) string {
 	return schema + "." + name
 }
 
+// fresh reports whether what is known of the schema counts, and is not old.
+func (db *database) fresh() bool {
+	k := db.now()
+	return k != nil && time.Since(db.start)-time.Duration(k.checked.Load()) < db.MaxSchemaAge
+}
+
 // refresh reads the schema if what is known of it does not count any more, or is old. Of several
 // connections that find that, one reads; where nothing certain is known, the others wait for it.
 func (db *database) refresh(ctx context.Context, s *session) {
 	generation := db.generation.Load()
 	k := db.known.Load()
 	usable := k != nil && k.generation == generation
-	if usable && time.Since(db.start)-time.Duration(k.checked.Load()) < db.MaxSchemaAge || db.changing.Load() > 0 {
+	if db.fresh() || db.changing.Load() > 0 {
 		return
 	}
 	db.mu.Lock()

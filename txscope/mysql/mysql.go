@@ -142,9 +142,10 @@ func (s *session) planOf(query, path string) *plan { return s.db.plan(query, pat
 func (s *session) Idle(ctx context.Context) {
 	coming := s.coming
 	s.coming = nil
-	if !(coming != nil && coming.schema) && !s.busy() && !s.wire.has(inTransaction) {
-		s.db.refresh(ctx, s)
+	if coming != nil && coming.schema || s.db.fresh() || s.busy() || s.wire.has(inTransaction) {
+		return
 	}
+	s.db.refresh(ctx, s)
 }
 
 // Before is part of txscope.Session.
@@ -208,7 +209,7 @@ func (s *session) findPath(ctx context.Context) {
 func (s *session) After(ctx context.Context, call *txscope.Call, err error) {
 	p := s.plan
 	s.plan = nil
-	if !s.answered {
+	if !s.answered && !s.plainly(p, err) {
 		s.trust(err)
 	}
 	if p == nil || errors.Is(err, driver.ErrSkip) {
@@ -263,9 +264,15 @@ func (s *session) trust(err error) {
 	case errors.Is(err, driver.ErrSkip):
 	case err != nil:
 		s.doubtful = true
-	case !s.busy():
+	case s.doubtful && !s.busy():
 		s.doubtful = false
 	}
+}
+
+// plainly reports whether err is the server's answer to a statement that had no transaction to end.
+func (s *session) plainly(p *plan, err error) bool {
+	var answer *mysql.MySQLError
+	return errors.As(err, &answer) && !s.was && !s.doubtful && s.wire.has(autocommit) && p != nil && p.commits != maybe
 }
 
 // busy reports whether rows are not at their end, so that the connection can be used for nothing else.

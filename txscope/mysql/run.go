@@ -111,7 +111,21 @@ func (w *writing) separate(list []change) (done func(), err error) {
 	if changes.Empty() {
 		return func() {}, nil
 	}
-	return w.rec.Apart(changes, why)
+	publish, err := w.rec.Apart(changes, why)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		if w.wire.dead() {
+			// The server may go on with it all the same: others see the fences of a transaction whose end
+			// is not known for as long as the lease is.
+			for id := range changes.All {
+				w.rec.Sweep(id, why)
+			}
+			_ = w.announce(several)
+		}
+		publish()
+	}, nil
 }
 
 // commits announces what the statement commits, if it does.

@@ -257,7 +257,7 @@ func versionOf(v string) (major, minor int) {
 
 func (r *reader) engines() error {
 	r.lasting = make(map[string]bool)
-	err := r.view("ENGINE, TRANSACTIONS", "ENGINES", func(row []string) {
+	err := r.view("ENGINE, TRANSACTIONS", "ENGINES ORDER BY ENGINE", func(row []string) {
 		if row[1] != "YES" {
 			r.lasting[strings.ToLower(row[0])] = true
 		}
@@ -271,7 +271,7 @@ func (r *reader) engines() error {
 }
 
 func (r *reader) tables() error {
-	return r.view("TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, ENGINE, CREATE_OPTIONS", "TABLES WHERE TABLE_SCHEMA"+notSystem, func(row []string) {
+	return r.view("TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, ENGINE, CREATE_OPTIONS", "TABLES WHERE TABLE_SCHEMA"+notSystem+" ORDER BY TABLE_SCHEMA, TABLE_NAME", func(row []string) {
 		kind, engine := row[2], strings.ToLower(row[3])
 		t := &table{Table: &catalog.Table{Schema: row[0], Name: row[1], View: strings.Contains(kind, "VIEW")}, auto: -1}
 		t.ID = r.s.db.tableName(row[0], row[1])
@@ -279,12 +279,19 @@ func (r *reader) tables() error {
 		t.innodb = engine == "innodb"
 		t.Lasting = !t.View && !t.innodb && (engine == "" || r.lasting[engine])
 		t.partitioned = strings.Contains(row[4], "partitioned")
+		if !t.View && engine != "" && !slices.Contains(localEngines, engine) {
+			t.Triggers = append(t.Triggers, &catalog.Trigger{Name: engine, On: catalog.AnyVerb, Source: catalog.Source{Opaque: true}})
+		}
 		if kind == "SYSTEM VERSIONED" {
 			t.partitioned = true // its rows can be in several places, too
 		}
 		r.byName[[2]string{row[0], row[1]}] = t
 	})
 }
+
+// localEngines keep the rows of a table to that table. Others can keep them in other tables: MERGE,
+// FEDERATED, CONNECT, SPIDER.
+var localEngines = []string{"innodb", "myisam", "aria", "memory", "csv", "archive", "blackhole", "rocksdb", "tokudb", "ndbcluster", "columnstore", "mroonga", "s3", "oqgraph", "sphinx", "sequence"}
 
 func (r *reader) columns() error {
 	generated := "''"

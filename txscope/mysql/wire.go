@@ -81,9 +81,6 @@ func (w *wire) has(flag uint16) bool { return *w.status&flag != 0 }
 
 // unread reports whether the server has more to send of rows that the driver gave. In doubt it is true.
 func unread(rows driver.Rows) bool {
-	if rows == nil {
-		return false
-	}
 	v := reflect.ValueOf(rows)
 	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
 		return true

@@ -205,7 +205,7 @@ func (db *database) read(ctx context.Context, s *session) error {
 		if err != nil {
 			return err
 		}
-		if old != nil && now == old.fingerprint && user == old.user {
+		if old != nil && now == old.fingerprint {
 			return nil
 		}
 		fresh, err = load(ctx, s, db, user, now)
@@ -213,7 +213,8 @@ func (db *database) read(ctx context.Context, s *session) error {
 	})
 	switch {
 	case err != nil:
-		db.suspected.Store(true)
+		// What is not known to hold does not count.
+		db.generation.Add(1)
 		return err
 	case fresh == nil && old.generation == generation:
 		old.checked.Store(began)

@@ -260,6 +260,10 @@ func TestWrittenBesides(t *testing.T) {
 			p.Triggers = []*Trigger{{On: Update, Before: true, Source: Source{Body: sqltext.Routine{Whole: true}}}}
 		}, "children"},
 		{"it is computed", func(p *Table) { p.Columns[1].Generated = true }, "children"},
+		{"a trigger waits for what is computed", func(p *Table) {
+			p.Columns[0].Generated = true
+			p.Triggers = []*Trigger{{On: Update, Columns: []int{0}, Source: body([]string{"children"})}}
+		}, "children"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, parent := build(c.change)

@@ -102,6 +102,9 @@ func (f *follow) use(u Use) {
 }
 
 func (f *follow) one(t *Table, verb Verbs, assigned []int) {
+	if verb == Update {
+		assigned = t.written(assigned)
+	}
 	for _, tr := range t.Triggers {
 		if tr.On&verb == 0 {
 			continue
@@ -116,9 +119,6 @@ func (f *follow) one(t *Table, verb Verbs, assigned []int) {
 	}
 	if t.View {
 		f.through(t)
-	}
-	if verb == Update {
-		assigned = t.written(assigned)
 	}
 	for _, k := range t.Children {
 		switch {

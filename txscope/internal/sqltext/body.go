@@ -88,7 +88,11 @@ func (r *routine) read(tokens []token) {
 	for i := range tokens {
 		t := &tokens[i]
 		if r.at(i - 1).is(".") {
-			continue // a column or an attribute, whatever it is called
+			if r.dialect == Postgres && t.isName() && r.at(i-2).isName() && !r.isNew(r.at(i-2)) {
+				// A column, or a function that is written as one: row.function.
+				r.Reads = addName(r.Reads, Name{r.at(i - 2).name, t.name})
+			}
+			continue // whatever it is called
 		}
 		if r.isNew(t) {
 			r.useOfNew(i)

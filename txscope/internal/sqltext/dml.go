@@ -285,7 +285,7 @@ func (p *parser) conflict(d *DML) bool {
 func (p *parser) returning(d *DML) {
 	if p.accept("returning") {
 		// MySQL lets it be an alias.
-		p.confused = p.confused || p.tok(0).is("where") || p.tok(0).is("order") || p.tok(0).is("limit")
+		p.confused = p.confused || p.done() || p.tok(0).is("where") || p.tok(0).is("order") || p.tok(0).is("limit")
 		d.Returning = true
 		p.at = len(p.tokens)
 	}

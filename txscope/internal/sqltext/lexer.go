@@ -100,7 +100,7 @@ func (l *lexer) next() bool {
 	switch {
 	case isSpace(c):
 		l.at++
-	case c == '-' && l.peek(1) == '-' && (l.dialect != MySQL || l.at+2 >= len(l.text) || l.peek(2) <= ' '):
+	case c == '-' && l.peek(1) == '-' && (l.dialect != MySQL || l.at+2 >= len(l.text) || l.peek(2) <= ' ' || l.peek(2) == 0x7f):
 		l.line()
 	case c == '#' && l.dialect == MySQL:
 		l.line()
@@ -488,13 +488,17 @@ func (l *lexer) variable() {
 	l.add(variable, from, "", "")
 }
 
-// number reads a number without a sign. What MySQL takes for a name, such as 1st, is a word.
+// number reads a number without a sign.
 func (l *lexer) number() {
+	if l.dialect == MySQL {
+		l.mysqlNumber()
+		return
+	}
 	from := l.at
 	for l.at < len(l.text) {
 		c := l.text[l.at]
 		switch {
-		case isDigit(c), isLetter(c), c == '_', (c >= utf8.RuneSelf || c == '$') && l.dialect == MySQL:
+		case isDigit(c), isLetter(c), c == '_':
 		case c == '.' && l.onlyDigits(from):
 		case (c == '+' || c == '-') && l.exponent(from):
 		default:
@@ -504,13 +508,48 @@ func (l *lexer) number() {
 	}
 done:
 	text := l.text[from:l.at]
-	if l.dialect == MySQL && !numeric(text) {
-		l.add(word, from, lower(text), text)
-		return
-	}
 	// 1OR 2 is a number and a keyword to PostgreSQL before 15.
 	l.torn = l.torn || l.dialect == Postgres && !wellFormed(text)
 	l.add(number, from, text, "")
+}
+
+// mysqlNumber reads a number as MySQL does: letters after digits make a name of them, as in 1st, but a
+// number with a point or an exponent ends with its last digit, as in 1e5WHERE.
+func (l *lexer) mysqlNumber() {
+	from := l.at
+	digits := func() {
+		for isDigit(l.peek(0)) {
+			l.at++
+		}
+	}
+	exponent := func() bool {
+		n := 1
+		if c := l.peek(1); c == '+' || c == '-' {
+			n = 2
+		}
+		if l.peek(0)|0x20 != 'e' || !isDigit(l.peek(n)) {
+			return false
+		}
+		l.at += n
+		digits()
+		return true
+	}
+	digits()
+	switch {
+	case l.peek(0) == '.':
+		l.at++
+		digits()
+		exponent()
+	case !exponent():
+		for isWord(l.peek(0)) {
+			l.at++
+		}
+		if text := l.text[from:l.at]; !numeric(text) {
+			l.add(word, from, lower(text), text)
+			return
+		}
+	}
+	l.add(number, from, l.text[from:l.at], "")
 }
 
 // wellFormed reports whether PostgreSQL takes all of a word that begins with a digit for a number.
@@ -545,7 +584,7 @@ func (l *lexer) exponent(from int) bool {
 	return !(l.text[from] == '0' && l.at-from > 1 && (l.text[from+1] == 'x' || l.text[from+1] == 'X'))
 }
 
-// numeric reports whether MySQL takes a word that begins with a digit for a number.
+// numeric reports whether a word that begins with a digit is a number.
 func numeric(s string) bool {
 	if len(s) > 2 && s[0] == '0' && (s[1] == 'x' || s[1] == 'b') {
 		for _, c := range []byte(s[2:]) {

@@ -372,19 +372,24 @@ func (n *nesting) step(tokens []token, i int) {
 			n.open = n.open[:len(n.open)-1]
 		}
 	case t.is("case"):
-		if (i == 0 || !tokens[i-1].is(".") && !tokens[i-1].is("as")) && !(i+1 < len(tokens) && tokens[i+1].is(".")) {
+		if (i == 0 || !tokens[i-1].is(".") && !label(tokens, i)) && !(i+1 < len(tokens) && tokens[i+1].is(".")) {
 			n.open = append(n.open, true)
 		}
 	case t.is("when"), t.is("then"), t.is("else"):
 		// An END before it was a name.
-		if (len(n.open) == 0 || !n.open[len(n.open)-1]) && i > 0 && !tokens[i-1].is(".") && !tokens[i-1].is("as") {
+		if (len(n.open) == 0 || !n.open[len(n.open)-1]) && i > 0 && !tokens[i-1].is(".") && !label(tokens, i) {
 			n.below++
 		}
 	case t.is("end"):
-		if len(n.open) > 0 && n.open[len(n.open)-1] && !tokens[i-1].is(".") && !tokens[i-1].is("as") {
+		if len(n.open) > 0 && n.open[len(n.open)-1] && !tokens[i-1].is(".") && !label(tokens, i) {
 			n.open = n.open[:len(n.open)-1]
 		}
 	}
+}
+
+// label reports whether AS stands before the token at i, so that it names something.
+func label(tokens []token, i int) bool {
+	return i > 0 && tokens[i-1].is("as") && !(i > 1 && tokens[i-2].is(".")) && !label(tokens, i-1)
 }
 
 // outside reports whether the token is in no group. What opens one is inside, what closes it is not.
@@ -399,6 +404,8 @@ func (p *parser) inside(i int) bool {
 	before := &p.tokens[i-1]
 	switch {
 	case before.is("."), i+1 < len(p.tokens) && p.tokens[i+1].is("."):
+		return true
+	case label(p.tokens, i) && !p.tokens[i].is("on") && !p.tokens[i].is("execute"): // CREATE RULE r AS ON, CREATE TABLE t AS EXECUTE
 		return true
 	case p.tokens[i].is("returning") && p.dialect != Postgres:
 		// MySQL lets it be a column: then an operator or a comma stands before it.

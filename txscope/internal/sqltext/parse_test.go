@@ -108,6 +108,19 @@ func describeOperands(list []Operand, text string) string {
 	return strings.Join(parts, ",")
 }
 
+// TestExplainCalls: MariaDB calls the functions of a statement that it only explains.
+func TestExplainCalls(t *testing.T) {
+	for _, text := range []string{"EXPLAIN SELECT f()", "DESCRIBE SELECT * FROM (SELECT f()) x"} {
+		s := Parse(MySQL, text).Statements[0]
+		if len(s.Calls) != 1 || s.Calls[0].Name != "f" || s.Verb != Read || len(s.Writes) > 0 {
+			t.Errorf("%s: %+v", text, s)
+		}
+	}
+	if s := Parse(MySQL, "EXPLAIN DELETE FROM a").Statements[0]; len(s.Writes) > 0 || s.Anywhere {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestParse(t *testing.T) {
 	all := []Dialect{Postgres, MySQL, SQLite}
 	pg, my, lite := []Dialect{Postgres}, []Dialect{MySQL}, []Dialect{SQLite}
@@ -197,6 +210,9 @@ func TestParse(t *testing.T) {
 		{pg, "ALTER TABLE IF EXISTS ONLY users ATTACH PARTITION p FOR VALUES IN (1)", "schema users p"},
 		{pg, "DROP TABLE IF EXISTS a, b.c CASCADE", "schema a b.c"},
 		{pg, "DROP SCHEMA x CASCADE", "schema anywhere"},
+		{pg, "DROP FUNCTION f(int) CASCADE", "schema anywhere"},
+		{pg, "DROP FUNCTION f(int)", "schema"},
+		{my, "SELECT 1 --\x7f '\n; DELETE FROM a -- '", "read\ndelete a |"},
 		{pg, "VACUUM (FULL) users", "maintain alone"},
 		{my, "RENAME TABLE a TO b, c TO d", "schema a b c d alone"},
 		{my, "CREATE TEMPORARY TABLE t (id int)", "schema t"},

@@ -191,5 +191,9 @@ func (p *parser) drop(s *Statement) {
 		s.anywhere("many tables at once")
 	case "schema", "owned", "type", "domain", "extension", "server":
 		s.anywhere("many tables at once")
+	default:
+		if p.dialect == Postgres && p.find("cascade") < len(p.tokens) {
+			s.anywhere("DROP … CASCADE") // of columns too, whose default it is, say
+		}
 	}
 }

@@ -334,11 +334,17 @@ func (p *parser) explain(s *Statement) {
 			}
 		default:
 			s.Verb = Read
-			if analyze {
+			switch {
+			case analyze:
 				p.runs(s)
-			} else {
-				// Nothing of it runs.
+			case p.dialect == MySQL:
+				// Nothing of it runs but what it selects from, to plan it: MariaDB calls functions for that.
+				in := p.sub(p.at, len(p.tokens))
+				in.Writes, in.Anywhere, in.Alone = nil, false, false
+				s.take(&in)
 				p.tokens = p.tokens[:p.at]
+			default:
+				p.tokens = p.tokens[:p.at] // nothing of it runs
 			}
 			return
 		}
