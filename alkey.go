@@ -3,6 +3,7 @@ package alkey
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 
@@ -41,3 +42,22 @@ func CacheKey(r *http.Request, args ...any) string { return request.CacheKey(r, 
 func Fetch[T any](r *http.Request, fill func(context.Context) (T, error), args ...any) (T, error) {
 	return request.Fetch(r.Context(), fill, args...)
 }
+
+// FetchMany is Fetch for many keys: one round trip for all, and one call of fill for those that were
+// not found. See request.FetchMany.
+func FetchMany[K comparable, T any](r *http.Request, keys []K, args func(K) []any, fill func(ctx context.Context, missing []K) (map[K]T, error), opts ...request.Option) (map[K]T, error) {
+	return request.FetchMany(r.Context(), keys, args, fill, opts...)
+}
+
+// NotModified sends 304 Not Modified if the client has the response already, and reports whether it
+// did: then the handler returns. Call it before anything is loaded. See request.NotModified.
+func NotModified(w http.ResponseWriter, r *http.Request, args ...any) bool {
+	return request.NotModified(w, r, args...)
+}
+
+// TTL is an argument of Fetch: the value is kept for d at most.
+func TTL(d time.Duration) request.Option { return request.TTL(d) }
+
+// Lease is an argument of Fetch: processes take turns in making the value, and the others wait for d at
+// most. See request.Config.
+func Lease(d time.Duration) request.Option { return request.Lease(d) }

@@ -5,6 +5,8 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"github.com/alkey-go/alkey/cache"
+	"github.com/alkey-go/alkey/internal/versus"
 	"github.com/alkey-go/alkey/request"
 	"github.com/alkey-go/alkey/tokens"
 )
@@ -79,15 +81,23 @@ func BenchmarkFetchHit(b *testing.B) {
 }
 
 func fetchHit[T any](b *testing.B, v T) {
+	get := storedValues(b, v)
+	b.ReportAllocs()
+	for b.Loop() {
+		get()
+	}
+}
+
+// storedValues stores a value for each of a hundred users and returns how to fetch one after the other.
+func storedValues[T any](b *testing.B, v T) (get func()) {
 	ctx, _, users := benchmarkScope(b)
 	for _, u := range users {
 		if _, err := request.Fetch(ctx, func(context.Context) (T, error) { return v, nil }, u, "page"); err != nil {
 			b.Fatal(err)
 		}
 	}
-	b.ReportAllocs()
 	i := 0
-	for b.Loop() {
+	return func() {
 		_, err := request.Fetch(ctx, func(context.Context) (T, error) {
 			b.Fatal("a miss")
 			return v, nil
@@ -96,5 +106,81 @@ func fetchHit[T any](b *testing.B, v T) {
 			b.Fatal(err)
 		}
 		i++
+	}
+}
+
+// BenchmarkFetchHitVersus compares a hit of 300 bytes with what somebody needs who knows the key: one
+// look into the same store, and a copy.
+func BenchmarkFetchHitVersus(b *testing.B) {
+	values := cache.NewMemory(64 << 20)
+	keys := make([]string, 100)
+	for i := range keys {
+		keys[i] = tokens.Row("users", 1000+i).String() + "/page"
+		if err := values.Set(b.Context(), keys[i], make([]byte, 300), 0); err != nil {
+			b.Fatal(err)
+		}
+	}
+	i, text := 0, ""
+	versus.Run(b, func() {
+		v, ok := values.Lookup(keys[i%len(keys)])
+		if text = string(v); !ok || len(text) != 300 {
+			b.Fatal("a miss")
+		}
+		i++
+	}, storedValues(b, string(make([]byte, 300))))
+}
+
+// BenchmarkFetchMiss is a fill that returns at once, its flight, and the value stored.
+func BenchmarkFetchMiss(b *testing.B) {
+	ctx, _, users := benchmarkScope(b)
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		_, err := request.Fetch(ctx, func(context.Context) (string, error) { return "value", nil }, users[i%len(users)], i)
+		if err != nil {
+			b.Fatal(err)
+		}
+		i++
+	}
+}
+
+// BenchmarkResolve is a page of a hundred parts that are found in process.
+func BenchmarkResolve(b *testing.B) {
+	ctx, scope, users := benchmarkScope(b)
+	kit := scope.Kit()
+	text := make([]byte, 300)
+	page := func(ctx context.Context) {
+		parts := make([]request.Part, len(users))
+		list := make([]*request.Part, len(users))
+		for i, u := range users {
+			parts[i] = request.Part{Args: []any{u, "row"}, Fill: func(context.Context) ([]request.Piece, error) {
+				return []request.Piece{{Text: text}}, nil
+			}}
+			list[i] = &parts[i]
+		}
+		if err := request.Resolve(ctx, list...); err != nil {
+			b.Fatal(err)
+		}
+	}
+	page(ctx)
+	b.ReportAllocs()
+	for b.Loop() {
+		ctx, _ := kit.Open(b.Context())
+		page(ctx)
+	}
+}
+
+// BenchmarkNotModified answers 304, with the tokens in the scope.
+func BenchmarkNotModified(b *testing.B) {
+	ctx, _, users := benchmarkScope(b)
+	r := httptest.NewRequest("GET", "/", nil).WithContext(ctx)
+	w := httptest.NewRecorder()
+	request.NotModified(w, r, users[0], "page")
+	r.Header.Set("If-None-Match", w.Header().Get("ETag"))
+	b.ReportAllocs()
+	for b.Loop() {
+		if !request.NotModified(httptest.NewRecorder(), r, users[0], "page") {
+			b.Fatal("modified")
+		}
 	}
 }

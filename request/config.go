@@ -31,10 +31,30 @@ type Config struct {
 	// process computes: that takes some milliseconds, once.
 	Version string `validate:"-"`
 
+	// Codec turns values into the bytes that are stored; []byte and string need none. Default: JSON.
+	Codec Codec `validate:"-"`
+
+	// Lease makes the processes that share Values take turns: one makes a value, and the others wait for
+	// it, for as long as this at most, and then make it themselves. It is for values that take long to
+	// make; choose more than that takes. It costs a round trip before each fill. Values must be a
+	// cache.Leaser, as the stores of package cache are. Default 0: every process makes its own.
+	Lease time.Duration `validate:"min=0"`
+
+	// StrongETag makes NotModified send strong ETags. Default: weak ones. See StrongETag.
+	StrongETag bool `validate:"-"`
+
+	// CacheControl is the Cache-Control header that NotModified sets where the handler has set none.
+	// Default "private, no-cache": no shared cache keeps the response, and the browser asks each time.
+	CacheControl string `validate:"-"`
+
+	// Vary names the request headers that NotModified adds to Vary. Default: Cookie. Empty and not
+	// nil: none.
+	Vary []string `validate:"-"`
+
 	// Logger gets the warnings. Default: slog.Default().
 	Logger *slog.Logger `validate:"-"`
 
-	// OnFetch is told how each Fetch came out, before it returns, on the caller's goroutine and
+	// OnFetch is told how each value was come by that is fetched, before the call returns, on the caller's goroutine and
 	// with the caller's context: for metrics, or to show on a page what came from the cache. It is
 	// not told of a fill that panicked. Default: nobody is told.
 	OnFetch func(ctx context.Context, e FetchEvent) `validate:"-"`
@@ -50,6 +70,7 @@ const defaultValues = 64 << 20
 // remedies has a line for every rule in Config's tags, by field and rule.
 var remedies = map[string]string{
 	"Tokens required": "is missing: open a store with tokens.FromEnv or tokens.NewMemory, and open the databases with the same one",
+	"Lease min":       "is negative: use a positive duration, or 0 for no leases",
 	"ValueTTL min":    "is negative: use a positive duration, or 0 to keep values as long as there is room",
 }
 
@@ -75,6 +96,15 @@ func (c *Config) check() error {
 func (c Config) withDefaults() Config {
 	if c.Values == nil {
 		c.Values = cache.NewMemory(defaultValues)
+	}
+	if c.Codec == nil {
+		c.Codec = JSON{}
+	}
+	if c.CacheControl == "" {
+		c.CacheControl = "private, no-cache"
+	}
+	if c.Vary == nil {
+		c.Vary = []string{"Cookie"}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

@@ -21,6 +21,7 @@ func TestConfigFaults(t *testing.T) {
 	}{
 		{"nothing", request.Config{}, []string{"alkey: ", "Config.Tokens is missing", "tokens.FromEnv", "tokens.NewMemory"}},
 		{"a negative ttl", request.Config{Tokens: store, ValueTTL: -1}, []string{"alkey: ", "Config.ValueTTL is negative", "0"}},
+		{"a negative lease", request.Config{Tokens: store, Lease: -1}, []string{"alkey: ", "Config.Lease is negative", "0"}},
 		{"both", request.Config{ValueTTL: -time.Hour}, []string{"Config.Tokens", "Config.ValueTTL"}},
 	} {
 		k, err := request.New(c.cfg)
@@ -43,7 +44,7 @@ func TestConfigDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := k.Config()
-	if _, ok := c.Values.(*cache.Memory); !ok || c.Logger != slog.Default() || c.ValueTTL != 0 {
+	if _, ok := c.Values.(*cache.Memory); !ok || c.Logger != slog.Default() || c.ValueTTL != 0 || c.Lease != 0 || c.Codec != (request.JSON{}) {
 		t.Errorf("the defaults are %+v", c)
 	}
 }

@@ -34,4 +34,37 @@
 // Judgements are made when the key is asked for and again at every question that is put to it,
 // because a transaction may have begun or ended since. What was not safe when the key was asked for
 // stays unsafe.
+//
+// # Values
+//
+// Fetch, FetchMany and Resolve keep values. A value is stored under its arguments without their
+// tokens, with all identifiers that it depends on and the largest stamp among them. It is a hit if that
+// is their largest stamp now, and all are usable. So an entry is replaced when its data changes, and
+// tokens and values are asked for at the same time.
+//
+// A value depends on its arguments and on all that was asked for while it was made: keys, and other
+// values with what those depend on, made or found. Nobody declares what is inside what. What is asked
+// through the request counts for every fill of the request that is open, by whatever goroutine and
+// context. A value is stored only if all of that is storable, when it was asked for and when the value is
+// stored, and if it is no more than 10,000 identifiers.
+//
+// Requests that ask for one value of one version at the same time share one fill, if all may store it.
+// Who has waited judges the result as he would a stored value, because what else it depends on is known
+// only when it is there:
+//
+//	request A                      writer                request B
+//	asks for the user, fills
+//	loads his orders
+//	                               adds an order
+//	                                                     asks for the user: the same version
+//	                                                     waits for A
+//	asks for the orders' token
+//	is done: storable for A
+//	                                                     the orders' token is newer: fills itself
+//
+// A request never waits for a fill that waits for it.
+//
+// # Responses
+//
+// NotModified spares the handler all work where the client has the response already.
 package request

@@ -40,6 +40,12 @@ func newFetcher(t *testing.T, cfg request.Config) *fetcher {
 // open begins a request.
 func (f *fetcher) open(t *testing.T) context.Context { return first(f.kit.Open(t.Context())) }
 
+// timeless is an event without what the clock says.
+func timeless(e request.FetchEvent) request.FetchEvent {
+	e.Took = 0
+	return e
+}
+
 func (f *fetcher) last() request.FetchEvent { return f.events[len(f.events)-1] }
 
 // fetch runs Fetch with a fill that returns want if it is called.
@@ -78,12 +84,12 @@ func TestFetch(t *testing.T) {
 			text := key(t, ctx, user1, "name").String()
 			v, made := fetch(t, ctx, "Ann", user1, "name")
 			is(t, "first", v, made, "Ann", true)
-			if e := f.last(); e != (request.FetchEvent{Key: text, Stored: true}) {
+			if e := f.last(); e.Took <= 0 || timeless(e) != (request.FetchEvent{Key: text, Stored: true, Dependencies: 1}) {
 				t.Errorf("first: %+v", e)
 			}
 			v, made = fetch(t, ctx, "?", user1, "name")
 			is(t, "in the same request", v, made, "Ann", false)
-			if e := f.last(); e != (request.FetchEvent{Key: text, Hit: true}) {
+			if e := f.last(); e != (request.FetchEvent{Key: text, Hit: true, Dependencies: 1}) {
 				t.Errorf("in the same request: %+v", e)
 			}
 			v, made = fetch(t, f.open(t), "?", &user{ID: 1}, "name")
@@ -193,7 +199,7 @@ func TestFetchFillPanics(t *testing.T) {
 	f := newFetcher(t, request.Config{Values: store})
 	func() {
 		defer func() {
-			if p := recover(); p != "oops" {
+			if p := fmt.Sprint(recover()); !strings.HasPrefix(p, "oops\n") || !strings.Contains(p, "TestFetchFillPanics") {
 				t.Errorf("recovered %v", p)
 			}
 		}()
@@ -680,14 +686,22 @@ func TestTypeNames(t *testing.T) {
 }
 
 func FuzzStoredValue(f *testing.F) {
-	f.Add([]byte{}, []byte("akv1"))
+	f.Add([]byte{}, []byte("akv2"))
 	f.Add([]byte("payload"), request.SealValue([]byte("payload")))
+	f.Add([]byte("payload"), request.SealValue([]byte("payload"), user1, orders))
 	f.Fuzz(func(t *testing.T, payload, foreign []byte) {
-		if got, ok := request.OpenValue(request.SealValue(payload)); !ok || string(got) != string(payload) {
-			t.Errorf("%q became %q, %t", payload, got, ok)
+		for _, extras := range [][]tokens.ID{nil, {user1}, {orders, user2, tokens.Global}} {
+			got, ids, ok := request.OpenValue(request.SealValue(payload, extras...))
+			if !ok || string(got) != string(payload) || !slices.Equal(ids, extras) {
+				t.Errorf("%q of %v became %q of %v, %t", payload, extras, got, ids, ok)
+			}
 		}
-		if got, ok := request.OpenValue(foreign); ok && string(request.SealValue(got)) != string(foreign) {
-			t.Errorf("%q was taken for a value", foreign)
+		// What is accepted says the same when it is written again.
+		if got, ids, ok := request.OpenValue(foreign); ok {
+			again, same, ok := request.OpenValue(request.SealValue(got, ids...))
+			if !ok || string(again) != string(got) || !slices.Equal(same, ids) {
+				t.Errorf("%q was taken for a value", foreign)
+			}
 		}
 	})
 }

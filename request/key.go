@@ -102,6 +102,10 @@ const (
 	// Younger: an argument may have changed since the request loaded its data. A stored value may
 	// be served.
 	Younger
+	// TooMany: the value depends on more than 10,000 identifiers. Only fetching has it.
+	TooMany
+	// ReasonCount is how many reasons there are, none (0) included.
+	ReasonCount
 )
 
 // String names the reason, in lower case; "" for none.
@@ -119,6 +123,8 @@ func (r Reason) String() string {
 		return "own write"
 	case Younger:
 		return "younger"
+	case TooMany:
+		return "too many identifiers"
 	default:
 		return "reason " + strconv.Itoa(int(r))
 	}
@@ -131,6 +137,7 @@ type version struct {
 	stamp      tokens.Stamp // the largest
 	first      Reason       // why not storable when it was asked for
 	usable     bool         // when it was asked for
+	nameless   bool         // the arguments name nothing that can change
 
 	// Most keys have one identifier or two: those need no allocation.
 	count  int
@@ -155,6 +162,12 @@ func (v *version) add(id tokens.ID, t tokens.Token) {
 	if t.Fenced {
 		v.first, v.usable = Fenced, false
 	}
+}
+
+// settle judges for the first time, when the dependencies of the arguments are there.
+func (v *version) settle() {
+	v.nameless = v.count == 0
+	v.usable, v.first = v.judge()
 }
 
 // clear forgets the dependencies.
@@ -188,7 +201,7 @@ func (v *version) judge() (usable bool, reason Reason) {
 		storable = false
 		usable = usable && tx.Usable(id)
 	}
-	if v.count == 0 && !tx.Storable(tokens.Global) {
+	if v.nameless && !tx.Storable(tokens.Global) {
 		// What names nothing may have been made of anything.
 		storable = false
 	}
@@ -199,7 +212,7 @@ func (v *version) judge() (usable bool, reason Reason) {
 	switch {
 	case !storable:
 		return usable, OwnWrite
-	case v.stamp > tx.Watermark():
+	case v.stamp > tx.Watermark() && !v.scope.kit.faults.noGuard:
 		return usable, Younger
 	}
 	return usable, 0

@@ -154,7 +154,7 @@ func TestZeroKey(t *testing.T) {
 }
 
 func TestReasonText(t *testing.T) {
-	want := []string{"", "unstable", "store down", "fenced", "own write", "younger", "reason 6"}
+	want := []string{"", "unstable", "store down", "fenced", "own write", "younger", "too many identifiers", "reason 7"}
 	for i, w := range want {
 		if got := request.Reason(i).String(); got != w {
 			t.Errorf("reason %d is %q, want %q", i, got, w)

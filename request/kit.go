@@ -17,23 +17,40 @@ import (
 )
 
 // Kit is what the scopes of all requests share: the stores, the application's version, the logger.
-// An application has one, which the middleware makes, or two if jobs have their own. It owns no
-// goroutine and need not be closed. Make one with New. Safe for concurrent use.
+// An application has one, which the middleware makes, or two if jobs have their own. It need not be
+// closed: its goroutines are the fills that somebody waits for. Make one with New. Safe for concurrent use.
 type Kit struct {
 	config Config
 	tokens *tokens.Store
 	values cache.Store
-	local  cache.Local // values, if it can be asked without waiting
+	local  cache.Local  // values, if it can be asked without waiting
+	fresh  cache.Fresh  // values, if it has copies that can be out of date
+	leaser cache.Leaser // values, if it has leases
 
-	random  string // of this Kit's one-shot keys
-	scopes  atomic.Uint64
-	version func() string
-	marks   sync.Map  // *[markSize]byte by reflect.Type
-	lists   sync.Pool // *lists
+	defaults settings
+	flights  flights
+	known    *known
+	random   string // of this Kit's one-shot keys
+	scopes   atomic.Uint64
+	version  func() string
+	marks    sync.Map     // *mark by marked
+	marked   atomic.Int32 // marks by marked
+	lists    sync.Pool    // *lists
 
+	faults     faults
 	complaints complaints
 	reading    health
 	writing    health
+	leasing    health
+}
+
+// faults are rules that tests leave out, to see that they are missed. Nobody else sets any.
+type faults struct {
+	noGuard     bool // a request stores whatever it has loaded
+	noRecheck   bool // what was storable when it was asked for is when it is stored
+	noJudgement bool // who waits for a flight takes what comes
+	noRecord    bool // what a fill asks for is not the value's
+	noFlights   bool // every request makes its own
 }
 
 // New makes a Kit. The error wraps ErrConfig and names the fields that are wrong.
@@ -48,8 +65,17 @@ func New(cfg Config) (*Kit, error) {
 		values:  cfg.Values,
 		random:  rand.Text(),
 		version: executableDigest,
+		known:   newKnown(),
+		defaults: settings{
+			ttl:    cfg.ValueTTL,
+			lease:  cfg.Lease,
+			codec:  cfg.Codec,
+			strong: cfg.StrongETag,
+		},
 	}
 	k.local, _ = cfg.Values.(cache.Local)
+	k.fresh, _ = cfg.Values.(cache.Fresh)
+	k.leaser, _ = cfg.Values.(cache.Leaser)
 	if cfg.Version != "" {
 		k.version = func() string { return cfg.Version }
 	}
@@ -105,6 +131,11 @@ func (k *Kit) Open(ctx context.Context) (context.Context, *Scope) {
 	s, ok := ctx.Value(kitKey{k}).(*Scope)
 	if !ok {
 		s = &Scope{kit: k, number: k.scopes.Add(1)}
+		if s.fills = &s.ownFills; newest != nil {
+			s.fills = newest.fills
+		} else {
+			s.fills.flights = &k.flights
+		}
 	}
 	ctx, tx := txscope.OpenScope(ctx, k.tokens)
 	if !ok {
@@ -120,15 +151,37 @@ func FromContext(ctx context.Context) (*Scope, bool) {
 	return s, ok
 }
 
-// mark tells which values can be decoded as t: those of the same type, made by the same version of
-// the application.
-func (k *Kit) mark(t reflect.Type) *[markSize]byte {
-	if m, ok := k.marks.Load(t); ok {
-		return m.(*[markSize]byte)
+// mark tells which values can be decoded as t: those of the same type, written by the same codec and
+// the same version of the application.
+func (k *Kit) mark(t reflect.Type, s *settings) *mark {
+	if s.ownCodec {
+		return k.markOf(marked{t, reflect.TypeOf(s.codec), ""})
 	}
-	m, _ := k.marks.LoadOrStore(t, newMark(k.version(), t))
-	return m.(*[markSize]byte)
+	if m, ok := k.marks.Load(t); ok {
+		return m.(*mark)
+	}
+	m, _ := k.marks.LoadOrStore(t, k.markOf(marked{t, reflect.TypeOf(s.codec), ""}))
+	return m.(*mark)
 }
+
+func (k *Kit) markOf(of marked) *mark {
+	if m, ok := k.marks.Load(of); ok {
+		return m.(*mark)
+	}
+	fresh := newMark(k.version(), of)
+	if k.marked.Load() >= maxMarks {
+		return fresh
+	}
+	m, known := k.marks.LoadOrStore(of, fresh)
+	if !known {
+		k.marked.Add(1)
+	}
+	return m.(*mark)
+}
+
+// maxMarks bounds what is remembered of a Part.Extra that comes from data, as it should not: such parts
+// are kept and found, and cost a digest each.
+const maxMarks = 10_000
 
 // complaints logs one error of each kind. The same page makes the same error at every request.
 type complaints struct {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/alkey-go/alkey/tokens"
 	"github.com/alkey-go/alkey/txscope"
@@ -21,8 +22,13 @@ type Scope struct {
 	number uint64 // of the scope in its Kit
 	keys   atomic.Uint64
 
+	fills    *fills // of the request, which may have scopes of several Kits
+	ownFills fills  // where fills points to in the first of them
+	counters counters
+
 	mu         sync.Mutex
 	memo       memo          // fenced ones too: a page asks once
+	tagged     *tagged       // by NotModified
 	generation atomic.Uint64 // how often the memo had to forget; written under mu
 }
 
@@ -51,9 +57,11 @@ func (s *Scope) Key(ctx context.Context, args ...any) (Key, error) {
 	segments, err := appendSegments(few[:0], args)
 	if err != nil {
 		k.first = Unstable
+		s.asked(&k.version, Unstable)
 		return k, err
 	}
 	err = s.resolve(ctx, &k.version, segments)
+	s.asked(&k.version, k.first)
 	var text [128]byte
 	k.text = string(k.appendText(text[:0], segments))
 	return k, err
@@ -61,7 +69,7 @@ func (s *Scope) Key(ctx context.Context, args ...any) (Key, error) {
 
 // Prefetch reads the tokens of all args with one round trip, so that keys for them cost none. It is
 // for pages that know their models before they render. Errors are as for Key; a token store that is
-// down is none.
+// down is none. Inside a fill it is asking as any other: the value depends on args.
 func (s *Scope) Prefetch(ctx context.Context, args ...any) error {
 	// A page prefetches at every request: the lists are used again.
 	l, ok := s.kit.lists.Get().(*lists)
@@ -79,6 +87,13 @@ func (s *Scope) Prefetch(ctx context.Context, args ...any) error {
 	}
 	l.ids = appendIdentifiers(l.ids[:0], l.segments)
 	_, _, err = s.load(ctx, l.ids)
+	if s.fills.any() {
+		var reason Reason
+		if err != nil {
+			reason = StoreDown
+		}
+		s.fills.note(s, l.ids, reason)
+	}
 	if errors.Is(err, tokens.ErrDown) {
 		return nil
 	}
@@ -160,7 +175,7 @@ func (s *Scope) resolve(ctx context.Context, v *version, segments []tokens.Segme
 			v.add(id, read[i])
 		}
 	}
-	v.usable, v.first = v.judge()
+	v.settle()
 	return nil
 }
 
@@ -212,7 +227,9 @@ func (s *Scope) load(ctx context.Context, ids []tokens.ID) (all []tokens.Token, 
 		if len(missing) == 0 {
 			break
 		}
+		from := time.Now()
 		read, err := s.kit.tokens.Read(ctx, missing)
+		since(&s.counters.tokens, from)
 		if err != nil {
 			return nil, generation, err
 		}
