@@ -124,6 +124,10 @@ func (w *wire) matched(affected int64) (int64, bool) {
 		return 0, false
 	}
 	a.rest = a.rest[4:] // the status and the number of warnings
+	text := a
+	if size, ok := text.integer(); ok && size == uint64(len(text.rest)) {
+		a = text // its length goes before it
+	}
 	matched, ok1 := a.number()
 	changed, ok2 := a.number()
 	return matched, ok1 && ok2 && changed == affected && matched >= changed

@@ -235,6 +235,21 @@ func TestKeyStays(t *testing.T) {
 	}
 }
 
+// A trigger that truncates a table reaches those that refer to it; one that updates it does not.
+func TestTruncatingTrigger(t *testing.T) {
+	for _, truncates := range []bool{true, false} {
+		f := newFixture("a", "b", "children")
+		f.reference("children", "b", NoAction, NoAction)
+		source := body([]string{"b"})
+		source.Body.Truncates = truncates
+		f.trigger("a", Trigger{On: Insert, Source: source})
+		want := map[bool]string{true: "b children", false: "b"}[truncates]
+		if got := f.schema().Effect([]Use{{f.tables["a"], Insert, nil}}, nil, nil).describe(); got != want {
+			t.Errorf("truncates %v: %q, want %q", truncates, got, want)
+		}
+	}
+}
+
 // What a trigger or the database itself assigns counts as assigned by the statement.
 func TestWrittenBesides(t *testing.T) {
 	build := func(change func(parent *Table)) (*Schema, *Table) {

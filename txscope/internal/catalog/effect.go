@@ -170,7 +170,7 @@ func (f *follow) through(view *Table) {
 	f.source(&view.Definition)
 	for _, n := range view.Definition.Body.Reads {
 		for _, t := range f.schema.named(n) {
-			f.write(Use{t, AnyVerb, nil})
+			f.write(Use{t, AnyVerb &^ Truncate, nil})
 		}
 	}
 }
@@ -188,8 +188,12 @@ func (f *follow) source(s *Source) {
 		if len(tables) == 0 {
 			f.anywhere(whyUnknown)
 		}
+		verbs := AnyVerb
+		if !s.Body.Truncates {
+			verbs &^= Truncate
+		}
 		for _, t := range tables {
-			f.write(Use{t, AnyVerb, nil})
+			f.write(Use{t, verbs, nil})
 		}
 	}
 	f.calls(s.Body.Calls)

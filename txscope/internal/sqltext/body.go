@@ -6,6 +6,8 @@ import "strings"
 type Routine struct {
 	// Writes are the tables that it names as written. A name can be that of a view.
 	Writes []Name
+	// Truncates says that it may do so to one of them.
+	Truncates bool
 	// Calls are the names before a parenthesis, or after CALL. It can hold names that are none of a
 	// routine.
 	Calls []Name

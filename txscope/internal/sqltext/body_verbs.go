@@ -84,6 +84,7 @@ func (r *routine) truncate(i int) {
 	if t := r.at(i); !t.isName() || t.any("on", "or") || r.dialect == MySQL && t.is("partition") {
 		return
 	}
+	r.Truncates = true
 	i = r.writeList(i)
 	for ; r.at(i).kind == word; i++ {
 		if r.at(i).is("cascade") {

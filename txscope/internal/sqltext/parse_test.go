@@ -108,6 +108,22 @@ func describeOperands(list []Operand, text string) string {
 	return strings.Join(parts, ",")
 }
 
+func TestTruncates(t *testing.T) {
+	for source, want := range map[string]bool{
+		"BEGIN TRUNCATE a; END":              true,
+		"BEGIN UPDATE a SET n = n + 1; END":  false,
+		"BEGIN n := truncate(1.5, 1); END":   false,
+		"BEGIN TRUNCATE TABLE a, b; END":     true,
+		"BEGIN x := 'TRUNCATE a'; END":       false,
+		"BEGIN -- TRUNCATE a
+RETURN NEW; END": false,
+	} {
+		if got := Body(Postgres, source).Truncates; got != want {
+			t.Errorf("%s: %v", source, got)
+		}
+	}
+}
+
 // TestExplainCalls: MariaDB calls the functions of a statement that it only explains.
 func TestExplainCalls(t *testing.T) {
 	for _, text := range []string{"EXPLAIN SELECT f()", "DESCRIBE SELECT * FROM (SELECT f()) x"} {
