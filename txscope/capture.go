@@ -141,6 +141,15 @@ type CommittingSession interface {
 	BeforeCommit(ctx context.Context) error
 }
 
+// BeginningSession is a Session of a database whose BEGIN commits the transaction that is open.
+type BeginningSession interface {
+	Session
+
+	// BeforeBegin is called before a BEGIN by the API where a transaction is open. It announces to the
+	// Recorder that this commits; with an error BEGIN is not sent.
+	BeforeBegin(ctx context.Context) error
+}
+
 // Recorder takes what a Session sees. Its methods are called while a method of the connection runs,
 // from the same goroutine; in the middle of a statement, if the session can, since a row that the
 // statement returns can be read by others in the request before it ends.
@@ -178,6 +187,10 @@ type Recorder interface {
 	// Committed notes that what was announced has been committed, for certain, and that the call goes
 	// on with something else.
 	Committed()
+
+	// Ongoing notes that what was announced has not come about: the statement is over, and the
+	// transaction that it was to commit goes on.
+	Ongoing()
 
 	// RolledBack notes that the database has rolled the transaction back, for certain, also if its
 	// commit was announced.

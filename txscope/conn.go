@@ -27,6 +27,7 @@ type Conn struct {
 	reading    SnapshotSession
 	running    RunningSession
 	committing CommittingSession
+	beginning  BeginningSession
 
 	// What the bare connection can do; nil where it cannot.
 	execer        driver.ExecerContext
@@ -110,6 +111,7 @@ func (c *Conn) watch(s Session) {
 	c.reading, _ = s.(SnapshotSession)
 	c.running, _ = s.(RunningSession)
 	c.committing, _ = s.(CommittingSession)
+	c.beginning, _ = s.(BeginningSession)
 }
 
 // enter begins a call: what an earlier one left is settled, and the transaction that the call runs
@@ -529,11 +531,20 @@ func (c *Conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 	defer func() { c.ctx = nil }()
 	if c.tx == nil {
 		c.begin(ctx, true)
+	} else if c.beginning != nil {
+		if err := c.beginning.BeforeBegin(ctx); err != nil {
+			return nil, c.refusal(err)
+		}
 	}
 	bare, err := beginConn(ctx, c.bare, opts)
 	if err != nil {
 		c.settle(err)
 		return nil, err
+	}
+	if c.announced {
+		c.finish(VerdictCommitted)
+		c.refresh()
+		c.begin(ctx, true)
 	}
 	c.tx.explicit.Store(true)
 	return &tx{c: c, bare: bare, ctx: ctx}, nil
@@ -755,6 +766,13 @@ func (r recorder) Committing() error {
 func (r recorder) Committed() {
 	if r.c.announced && !r.c.undone {
 		r.c.finishInside(VerdictCommitted)
+	}
+}
+
+// Ongoing is part of Recorder.
+func (r recorder) Ongoing() {
+	if r.c.announced && !r.c.undone {
+		r.c.finishInside(VerdictOngoing)
 	}
 }
 

@@ -24,10 +24,12 @@ type seamDriver struct {
 	fakeDriver
 
 	control func(query string)
+	after   func(s *seamSession, call *txscope.Call)
 	before  func(s *seamSession, call *txscope.Call)
 	exec    func(s *seamSession, ctx context.Context, call *txscope.Call, run func() (driver.Result, error)) (driver.Result, error)
 	query   func(s *seamSession, ctx context.Context, call *txscope.Call, run func() (driver.Rows, error)) (driver.Rows, error)
 	commit  func(s *seamSession, ctx context.Context) error
+	begin   func(s *seamSession) error
 }
 
 func (d *seamDriver) Open(string) (driver.Conn, error) {
@@ -66,6 +68,7 @@ type seamSession struct {
 var (
 	_ txscope.RunningSession    = (*seamSession)(nil)
 	_ txscope.CommittingSession = (*seamSession)(nil)
+	_ txscope.BeginningSession  = (*seamSession)(nil)
 )
 
 func (s *seamSession) Control(query string) txscope.Control {
@@ -92,6 +95,9 @@ func (s *seamSession) Before(ctx context.Context, call *txscope.Call) {
 }
 
 func (s *seamSession) After(_ context.Context, call *txscope.Call, err error) {
+	if s.conn.d.after != nil {
+		s.conn.d.after(s, call)
+	}
 	switch {
 	case err != nil:
 	case call.Query == "BEGIN":
@@ -118,6 +124,13 @@ func (s *seamSession) Query(ctx context.Context, call *txscope.Call, run func() 
 func (s *seamSession) BeforeCommit(ctx context.Context) error {
 	if s.conn.d.commit != nil {
 		return s.conn.d.commit(s, ctx)
+	}
+	return nil
+}
+
+func (s *seamSession) BeforeBegin(context.Context) error {
+	if s.conn.d.begin != nil {
+		return s.conn.d.begin(s)
 	}
 	return nil
 }

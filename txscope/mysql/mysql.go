@@ -87,6 +87,7 @@ var (
 	_ txscope.SnapshotSession   = (*session)(nil)
 	_ txscope.RunningSession    = (*session)(nil)
 	_ txscope.CommittingSession = (*session)(nil)
+	_ txscope.BeginningSession  = (*session)(nil)
 )
 
 // memo is what is kept with a prepared statement. The server knows it with the database that was the
@@ -223,6 +224,16 @@ func (s *session) After(ctx context.Context, call *txscope.Call, err error) {
 	switch {
 	case p.begins && s.stage == implicit && err == nil:
 		s.rec.Committed()
+	case s.stage == implicit && err == nil && s.was && s.InTransaction():
+		// Not every server commits with every such statement.
+		if !p.ddl {
+			s.rec.Ongoing()
+			break
+		}
+		// Or it has, and begun another.
+		s.rec.Committed()
+		s.rec.Sweep(tokens.Global, whyUnseen)
+		s.rec.Incomplete()
 	case s.stage == several && p.commits == maybe && !s.wire.dead():
 		// What was announced is published. What the statement has left open can have changed the same
 		// again.
@@ -334,6 +345,9 @@ func (s *session) BeforeCommit(ctx context.Context) error {
 	} // else it cannot be sent any more
 	return nil
 }
+
+// BeforeBegin is part of txscope.BeginningSession.
+func (s *session) BeforeBegin(context.Context) error { return s.announce(implicit) }
 
 // Judge is part of txscope.Session. A connection that is lost takes what was open on it with it, so
 // only what was announced is in doubt then.

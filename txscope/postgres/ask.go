@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -50,10 +51,13 @@ func (s *session) rollback(ctx context.Context) error {
 	return s.send(ctx, "ROLLBACK")
 }
 
-// ask runs a query of the capture's own. Inside of a transaction it does so behind a savepoint: an
-// error leaves the user's transaction as it was. The values are in text; NULL is nil.
+// ask runs a query of the capture's own. Inside of a transaction in which something may have been
+// written it does so behind a savepoint: an error leaves the transaction as it was. The values are in text; NULL is nil.
 func (s *session) ask(ctx context.Context, sql string) ([]row, error) {
-	if s.status() == idle || s.own {
+	if until, ok := ctx.Value(patienceKey{}).(time.Time); ok && time.Now().After(until) {
+		return nil, errImpatient
+	}
+	if s.status() == idle || s.own && !s.work.judge {
 		return rowsOf(s.pg.ExecParams(ctx, sql, nil, nil, nil, nil).Read())
 	}
 	var b pgconn.Batch
@@ -77,6 +81,19 @@ func (s *session) rescue(ctx context.Context) {
 	defer cancel()
 	// Without success the transaction stays failed, or the connection is closed: then nothing commits.
 	_ = s.send(ctx, "ROLLBACK TO SAVEPOINT "+savepoint+"; RELEASE SAVEPOINT "+savepoint)
+}
+
+// errImpatient is the error of queries of the capture's own that come too late to be waited for.
+var errImpatient = errors.New("alkey: the server takes too long")
+
+const codeQueryCanceled = "57014" // by statement_timeout, say
+
+type patienceKey struct{}
+
+// withPatience has ask send nothing after a time. Unlike a deadline it does not end what is under way,
+// which would close the connection.
+func withPatience(ctx context.Context, until time.Time) context.Context {
+	return context.WithValue(ctx, patienceKey{}, until)
 }
 
 func rowsOf(r *pgconn.Result) ([]row, error) {

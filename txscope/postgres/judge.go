@@ -2,10 +2,14 @@ package postgres
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/alkey-go/alkey/tokens"
@@ -114,8 +118,18 @@ func (s *session) verdict(ctx context.Context) error {
 		return err
 	}
 	s.ascend(ctx)
+	if s.doubtful {
+		s.alter() // from before COMMIT on nobody tells rows by what was known
+	}
+	if !s.pg.IsClosed() && s.status() == failed {
+		return errUnrescued
+	}
 	return nil
 }
+
+// errUnrescued is the error of a COMMIT that the server would answer with ROLLBACK, and no error,
+// because a question of the capture's own has failed and its savepoint could not be rolled back to.
+var errUnrescued = fmt.Errorf("alkey: what the transaction has written could not be asked for: %w", pgx.ErrTxCommitRollback)
 
 // find is verdict without what is touched.
 func (s *session) find(ctx context.Context) error {
@@ -123,6 +137,7 @@ func (s *session) find(ctx context.Context) error {
 		s.rec.Sweep(tokens.Global, s.work.global)
 	}
 	if s.db.judge.Load() == judgeFails {
+		s.doubtful = s.doubtful || s.work.all
 		if s.work.unknown != "" || len(s.work.spoiled) > 0 {
 			s.rec.Sweep(tokens.Global, whyNoJudge)
 		}
@@ -135,6 +150,7 @@ func (s *session) find(ctx context.Context) error {
 	case asConstraint(err, &users):
 		return users.err
 	default:
+		s.doubtful = true
 		s.rec.Sweep(tokens.Global, whyNoJudge)
 		if ctx.Err() == nil && !s.pg.IsClosed() {
 			s.db.warn("what a transaction has written could not be asked for: all keys are changed; see that the database's user may read pg_locks", err)
@@ -172,6 +188,22 @@ WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.rela
 	AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')`
 }
 
+// redefinedText asks whether the transaction has made or changed what no lock on a table tells of: a
+// function above all. What another one that began later has committed counts too, which does no harm. The
+// age of what the transaction has written is 0, and negative if a savepoint's or an exception block's
+// own transaction did.
+var redefinedText = func() string {
+	var parts []string
+	for _, from := range []string{"pg_proc", "pg_namespace", "pg_operator", "pg_cast", "pg_event_trigger", "pg_constraint"} {
+		part := "EXISTS (SELECT FROM pg_catalog." + from + " x WHERE x.oid >= " + strconv.Itoa(firstUserID) + " AND pg_catalog.age(x.xmin) <= 0"
+		if from == "pg_constraint" {
+			part += " AND x.contypid <> 0" // those of domains
+		}
+		parts = append(parts, part+")")
+	}
+	return "SELECT " + strings.Join(parts, " OR ")
+}()
+
 // constraintError is an error of what was to wait for COMMIT.
 type constraintError struct{ err error }
 
@@ -184,25 +216,25 @@ func asConstraint(err error, target **constraintError) bool {
 }
 
 // locks asks the judge, in one round trip. Deferred triggers write in COMMIT, so they are made to run
-// first.
+// first, whether any are known or not: another program can have made one.
 func (s *session) locks(ctx context.Context) ([]locked, error) {
 	var b pgconn.Batch
-	constraints := 0
-	if known := s.db.current(); known == nil || known.deferrable || s.work.all {
-		b.ExecParams("SET CONSTRAINTS ALL IMMEDIATE", nil, nil, nil, nil)
-		constraints = 1
-	}
+	b.ExecParams("SET CONSTRAINTS ALL IMMEDIATE", nil, nil, nil, nil)
 	b.ExecParams("SAVEPOINT "+savepoint, nil, nil, nil, nil)
 	if s.prepared {
 		b.ExecPrepared(s.db.judgeName(), nil, nil, nil)
 	} else {
 		b.ExecParams(s.db.judgeText(), nil, nil, nil, nil)
 	}
+	if s.work.all {
+		b.ExecParams(redefinedText, nil, nil, nil, nil)
+	}
 	b.ExecParams("RELEASE SAVEPOINT "+savepoint, nil, nil, nil, nil)
 	results, err := s.pg.ExecBatch(ctx, &b).ReadAll()
 	s.judged = true
 	if err != nil {
-		if constraints > 0 && len(results) <= constraints && (len(results) == 0 || results[0].Err != nil) {
+		var answer *pgconn.PgError
+		if errors.As(err, &answer) && (len(results) == 0 || results[0].Err != nil) {
 			return nil, &constraintError{err}
 		}
 		s.rescue(ctx)
@@ -213,9 +245,13 @@ func (s *session) locks(ctx context.Context) ([]locked, error) {
 		}
 		return nil, err
 	}
-	rows, err := rowsOf(results[constraints+1])
+	rows, err := rowsOf(results[2])
 	if err != nil {
 		return nil, err
+	}
+	if s.work.all {
+		redefined, err := rowsOf(results[3])
+		s.doubtful = s.doubtful || err != nil || redefined[0].is(0)
 	}
 	found := make([]locked, len(rows))
 	for i, r := range rows {

@@ -29,21 +29,19 @@ func (s *session) query(ctx context.Context, m *meaning, call *txscope.Call, run
 		return found, err
 	}
 	r := &reader{s: s, a: a, was: was}
-	if inner, ok := pgxRows(found); ok && r.locate(inner) {
+	if inner, ok := pgxRows(found); ok && a.returnsOwn() && r.locate(inner) {
 		s.work.claimed(a.table)
 		r.given = s.gives(a, call.Args)
 		return &keyRows{Rows: txscope.Rows{Rows: found}, inner: inner, reader: r}, nil
 	}
-	ids, ok := a.claim(nil, call.Args)
-	if !ok {
-		s.sweep(a.table, whyRows)
-		return found, nil
-	}
-	s.record(a, ids)
-	s.work.claimed(a.table)
-	s.touchKnown(a, call.Args)
+	s.claimOr(a, call.Args, whyRows)
 	return found, nil
 }
+
+// returnsOwn reports whether the columns of the table that a RETURNING of the statement's own returns
+// can only be those of the rows that it writes. What is joined, and what WITH makes, can be another row
+// of the same table, and the server names the same column.
+func (a *action) returnsOwn() bool { return !a.dml.Joined && !a.dml.With }
 
 // pgxRows reaches for pgx's rows in the driver's, where the driver keeps them: only they tell which
 // columns of which table were returned, whatever they are called.

@@ -14,7 +14,6 @@ import (
 	"github.com/alkey-go/alkey/txscope"
 	"github.com/alkey-go/alkey/txscope/internal/catalog"
 	"github.com/alkey-go/alkey/txscope/internal/rowid"
-	"github.com/alkey-go/alkey/txscope/internal/sqltext"
 )
 
 // Exec is part of txscope.RunningSession.
@@ -32,7 +31,7 @@ func (s *session) Exec(ctx context.Context, call *txscope.Call, run func() (driv
 		res, err = s.execute(ctx, m, call, run)
 		s.after(m)
 	case announced:
-		if err = s.announce(m, call, send); err == nil && !wrote(res) {
+		if err = s.announce(m, call, send); err == nil && !wrote(res) && s.db.current() == m.schema {
 			s.rec.RolledBack() // nothing has changed, which is as good
 		}
 	case wholly:
@@ -52,7 +51,7 @@ func (s *session) Exec(ctx context.Context, call *txscope.Call, run func() (driv
 			}
 		}
 	}
-	s.settle(p, m)
+	s.settle(m)
 	return res, err
 }
 
@@ -84,7 +83,7 @@ func (s *session) Query(ctx context.Context, call *txscope.Call, run func() (dri
 			}
 		}
 	}
-	s.settle(p, m)
+	s.settle(m)
 	return found, err
 }
 
@@ -193,21 +192,16 @@ func (s *session) before(m *meaning) {
 // after makes sure that what a statement meant before it ran is what it meant when it ran: somebody
 // can have changed the schema meanwhile.
 func (s *session) after(m *meaning) {
-	if m.action != nil && s.db.current() != m.schema {
-		s.uncertain(whyNoSchema)
+	if s.db.current() == m.schema || m.reads && s.status() == idle {
+		return
 	}
+	s.uncertain(whyNoSchema)
 }
 
 // settle takes in what a statement may have done to the session.
-func (s *session) settle(p *plan, m *meaning) {
+func (s *session) settle(m *meaning) {
 	if m != nil && (m.steers || m.unknown != "") {
 		s.path, s.unsettled = nil, true
-	}
-	for i := range p.text.Statements {
-		switch p.text.Statements[i].Verb {
-		case sqltext.Call, sqltext.Do, sqltext.Execute, sqltext.Unknown:
-			s.doubtful = true
-		}
 	}
 	if s.doubtful && s.status() == idle && !s.altering {
 		s.doubtful = false
@@ -259,8 +253,8 @@ func (s *session) announce(m *meaning, call *txscope.Call, run func() error) err
 // change is fenced before.
 func (s *session) fence(ctx context.Context, m *meaning) error {
 	open := s.status() != idle && s.status() != failed
-	if m.alters {
-		s.alter()
+	if m.alters || m.unknown != "" || m.alone {
+		s.alter() // nobody asks what it has changed before it commits
 	}
 	switch {
 	case m.reads:
@@ -360,9 +354,14 @@ func (s *session) commit(ctx context.Context) error {
 		return s.abandon(ctx, err)
 	}
 	s.ending = true
-	_, err := s.conn.ExecContext(ctx, "COMMIT", nil)
-	if err != nil && !s.pg.IsClosed() && s.status() != idle {
+	tag, err := s.pgx.Exec(ctx, "COMMIT")
+	switch {
+	case err != nil && !s.pg.IsClosed() && s.status() != idle:
 		return s.abandon(ctx, err) // it was not sent
+	case err == nil && tag.String() == "ROLLBACK":
+		err = pgx.ErrTxCommitRollback // without an error, as COMMIT of a transaction that has failed
+	case pgconn.SafeToRetry(err):
+		err = driver.ErrBadConn // as the driver says it
 	}
 	s.own = false
 	return err
@@ -385,6 +384,11 @@ func (s *session) execute(ctx context.Context, m *meaning, call *txscope.Call, r
 	}
 	text := a.returning
 	if a.dml.Returning {
+		if !a.returnsOwn() {
+			res, err := run()
+			s.claimOr(a, call.Args, whyRows)
+			return res, err
+		}
 		text = call.Query
 	} else if text == "" || !s.mayReturn(m) {
 		s.sweep(a.table, whyRows)
@@ -400,6 +404,19 @@ func (s *session) execute(ctx context.Context, m *meaning, call *txscope.Call, r
 		return res, err
 	}
 	return s.returning(ctx, a, text, call, s.previous(ctx, m, call), run)
+}
+
+// claimOr records the rows that the text names, each of which may be written, and sweeps the table if
+// it names none.
+func (s *session) claimOr(a *action, args []driver.NamedValue, why string) {
+	ids, ok := a.claim(nil, args)
+	if !ok {
+		s.sweep(a.table, why)
+		return
+	}
+	s.record(a, ids)
+	s.work.claimed(a.table)
+	s.touchKnown(a, args)
 }
 
 // gives records the parents of rows that are inserted and may not return them, if the arguments tell.

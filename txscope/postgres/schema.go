@@ -2,7 +2,9 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -15,9 +17,10 @@ import (
 // was found to hold.
 type schema struct {
 	*catalog.Schema
-	generation  int64 // of schemas.generation, when it was read
+	generation  atomic.Int64 // of schemas.generation, before it was last found to hold
 	fingerprint string
 	checked     atomic.Int64 // when it was last found to hold: nanoseconds since schemas began
+	edition     int64        // how many schemas of the database were read before it
 
 	byOID  map[uint32]*table
 	of     map[*catalog.Table]*table
@@ -102,9 +105,8 @@ func (s *schema) readsView(names []sqltext.Name) bool {
 
 // schemas keep the newest schema, and what of it is known to hold. They are safe for concurrent use.
 type schemas struct {
-	generation atomic.Int64 // goes up with every change of the schema that is seen
-	changing   atomic.Int32 // transactions that have changed the schema and are not over
-	suspected  atomic.Bool  // somebody may have changed it unseen
+	generation atomic.Int64 // goes up with every change of the schema that is seen, or suspected
+	changing   atomic.Int32 // transactions that have changed the schema, or may have, and are not over
 
 	known   atomic.Pointer[schema]
 	failed  atomic.Int64  // when it could not be read: as schema.checked; 0: never
@@ -124,13 +126,14 @@ func (db *schemas) newest() *schema { return db.known.Load() }
 // current is the schema by which rows can be told, or nil.
 func (db *schemas) current() *schema {
 	s := db.known.Load()
-	if s == nil || db.changing.Load() > 0 || s.generation != db.generation.Load() {
+	if s == nil || db.changing.Load() > 0 || s.generation.Load() != db.generation.Load() {
 		return nil
 	}
 	return s
 }
 
-// alters notes that a transaction begins to change the schema, altered that it is over.
+// alters notes that a transaction begins to change the schema, or may have changed it and is about to
+// commit; altered notes that it is over.
 func (db *schemas) alters() { db.changing.Add(1) }
 
 func (db *schemas) altered() {
@@ -138,8 +141,9 @@ func (db *schemas) altered() {
 	db.changing.Add(-1)
 }
 
-// suspect has the database asked whether the schema still holds.
-func (db *schemas) suspect() { db.suspected.Store(true) }
+// suspect has the database asked whether the schema still holds. Until it has answered nobody tells rows
+// by it.
+func (db *schemas) suspect() { db.generation.Add(1) }
 
 // fresh reports whether there is no need to read the schema, or no use in it.
 func (db *database) fresh() bool {
@@ -151,20 +155,45 @@ func (db *database) fresh() bool {
 		return true
 	}
 	s := db.known.Load()
-	return s != nil && s.generation == db.generation.Load() && now-s.checked.Load() < int64(db.maxAge) && !db.suspected.Load()
+	return s != nil && s.generation.Load() == db.generation.Load() && now-s.checked.Load() < int64(db.maxAge)
+}
+
+// What a statement waits for the catalogue at most: a constant, and half of the time that it has left
+// itself.
+const patience = 2 * time.Second
+
+// impatience is how many times as long as it has waited in vain nobody waits again.
+const impatience = 10
+
+// patienceFor is how long a statement waits for the catalogue.
+func patienceFor(ctx context.Context) time.Duration {
+	limit := patience
+	if end, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(end)/2)
+	}
+	return limit
 }
 
 // refresh reads the schema, or asks whether it still holds, on an idle connection. One connection at
-// a time does; the others go on with the old one, and wait only where there is none that holds.
+// a time does; the others go on with the old one, and wait only where there is none that holds. If it
+// takes too long they go on without one.
 func (db *database) refresh(ctx context.Context, s *session) {
+	limit := patienceFor(ctx)
+	if limit < time.Millisecond {
+		return
+	}
 	select {
 	case db.reading <- struct{}{}:
 	default:
 		if db.current() != nil {
 			return
 		}
+		waiting := time.NewTimer(limit)
+		defer waiting.Stop()
 		select {
 		case db.reading <- struct{}{}:
+		case <-waiting.C:
+			return
 		case <-ctx.Done():
 			return
 		}
@@ -173,10 +202,22 @@ func (db *database) refresh(ctx context.Context, s *session) {
 	if db.fresh() {
 		return
 	}
-	err := db.read(ctx, s)
+	if limit = patienceFor(ctx); limit < time.Millisecond {
+		return
+	}
+	// An end of the statement's own context would cost the connection. The server keeps the time
+	// instead, of each question; the context is for a server that does not answer at all.
+	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*limit)
+	defer cancel()
+	until := time.Now().Add(limit)
+	err := db.read(withPatience(reading, until), s, limit)
 	switch {
 	case err == nil:
 		db.failed.Store(0)
+	case errors.Is(err, errImpatient), errors.Is(err, context.DeadlineExceeded), hasCode(err, codeQueryCanceled):
+		// As if it had failed longer ago.
+		db.failed.Store(max(1, db.now()-int64(db.maxAge)+min(int64(db.maxAge), impatience*int64(limit))))
+		db.warn("PostgreSQL's catalogue takes too long to read: meanwhile whole tables are changed where rows would do, and reading costs a transaction", err)
 	case ctx.Err() != nil || s.pg.IsClosed():
 		// The statement that waits will find out.
 	default:
@@ -186,7 +227,7 @@ func (db *database) refresh(ctx context.Context, s *session) {
 }
 
 // read brings what is known up to date.
-func (db *database) read(ctx context.Context, s *session) error {
+func (db *database) read(ctx context.Context, s *session, limit time.Duration) error {
 	if err := db.probe(ctx, s); err != nil {
 		return err
 	}
@@ -196,11 +237,13 @@ func (db *database) read(ctx context.Context, s *session) error {
 	}
 	db.home.CompareAndSwap(nil, &home)
 	generation := db.generation.Load()
-	db.suspected.Store(false)
 	old := db.known.Load()
 	began := db.now()
 	var fresh *schema
 	err = s.catalogue(ctx, func() error {
+		if err := s.send(ctx, "SET LOCAL statement_timeout = "+strconv.FormatInt(max(1, limit.Milliseconds()), 10)); err != nil {
+			return err
+		}
 		now, err := fingerprint(ctx, s)
 		if err != nil {
 			return err
@@ -216,25 +259,19 @@ func (db *database) read(ctx context.Context, s *session) error {
 		// What is not known to hold does not count.
 		db.generation.Add(1)
 		return err
-	case fresh == nil && old.generation == generation:
+	case fresh == nil:
+		old.generation.Store(generation)
 		old.checked.Store(began)
 		return nil
-	case fresh == nil:
-		fresh = old.again()
 	}
-	fresh.generation = generation
+	if old != nil {
+		fresh.edition = old.edition + 1
+	}
+	fresh.generation.Store(generation)
 	fresh.checked.Store(began)
 	db.known.Store(fresh)
 	db.plans.forget()
 	return nil
-}
-
-// again is a schema that was found not to have changed, after all.
-func (s *schema) again() *schema {
-	return &schema{
-		Schema: s.Schema, fingerprint: s.fingerprint, byOID: s.byOID, of: s.of, others: s.others, user: s.user,
-		deferrable: s.deferrable, hidden: s.hidden, listens: s.listens, commits: s.commits, steering: s.steering,
-	}
 }
 
 // identifier writes the table part of identifiers: tables of the default schema bare.

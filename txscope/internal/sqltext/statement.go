@@ -211,7 +211,7 @@ func (p *parser) unquoted(i int) bool {
 	if before.is("(") {
 		return !slices.Contains(neverCalled, p.tokens[i].text)
 	}
-	return before.is("from") || before.is("join") || before.is(",") || before.is("only") || before.is("table") || before.is("into") || before.is("using") || before.is("copy") || before.is("of") || before.is("update")
+	return before.is("from") || before.is("join") || before.is("straight_join") || before.is(",") || before.is("only") || before.is("table") || before.is("into") || before.is("using") || before.is("copy") || before.is("of") || before.is("update")
 }
 
 var (
