@@ -4,7 +4,7 @@ import (
 	"database/sql/driver"
 	"slices"
 	"strings"
-	unicode "unicode/utf8"
+	"unicode/utf8"
 
 	"github.com/alkey-go/alkey/tokens"
 	"github.com/alkey-go/alkey/txscope/internal/catalog"
@@ -34,6 +34,7 @@ type claim struct {
 	columns []int    // that are selected of the rows: those of the key, then those that name parents
 	parents []parent // that change with the rows
 	moves   bool     // rows can be given other parents
+	reads   bool     // text is among the columns
 }
 
 // keyOf is a key in a text, in the order of the table's key.
@@ -47,21 +48,21 @@ type part struct {
 
 // The reasons why rows cannot be told.
 const (
-	whyRows        = "rows that nothing tells beforehand"
-	whyReplaced    = "REPLACE with other unique keys"
-	whyUpserted    = "ON DUPLICATE KEY UPDATE with other unique keys"
-	whyWhere       = "a WHERE that may mean other rows a moment later"
-	whyDefault     = "a key that the database makes"
-	whyLasting     = "a table without transactions"
-	whyMany        = "more rows than are told apart"
-	whyOtherRows   = "rows that came in between"
-	whyNoMatched   = "the number of matched rows is not known"
-	whyRefused     = "the key columns cannot be read"
-	whyAlone       = "a connection that cannot be given a transaction"
-	whyIncrement   = "several rows with AUTO_INCREMENT at once"
-	whyBusy        = "rows that are still open"
-	whyOwnRows     = "RETURNING without the key"
-	whyQueryInsert = "an INSERT that is run as a query"
+	whyRows      = "rows that nothing tells beforehand"
+	whyReplaced  = "REPLACE with other unique keys"
+	whyUpserted  = "ON DUPLICATE KEY UPDATE with other unique keys"
+	whyWhere     = "a WHERE that may mean other rows a moment later"
+	whyDefault   = "a key that the database makes"
+	whyLasting   = "a table without transactions"
+	whyMany      = "more rows than are told apart"
+	whyOtherRows = "rows that came in between"
+	whyCommitted = "READ COMMITTED on a server without SKIP LOCKED"
+	whyNoMatched = "the number of matched rows is not known"
+	whyRefused   = "the key columns cannot be read"
+	whyAlone     = "a connection that cannot be given a transaction"
+	whyCharset   = "text that is not read in UTF-8"
+	whyBusy      = "rows that are still open"
+	whyOwnRows   = "RETURNING without the key"
 )
 
 // claimOf makes the claim of a statement, or tells why there is none.
@@ -86,6 +87,7 @@ func claimOf(k *knowledge, t *table, s *sqltext.Statement, text string, effect *
 	}
 	c := &claim{table: t, dml: d, verb: s.Verb, why: whyRows, columns: t.Key}
 	c.touch(k, use.Assigned)
+	c.reads = slices.ContainsFunc(c.columns, func(i int) bool { return t.Columns[i].Kind == catalog.Text })
 	switch s.Verb {
 	case sqltext.Update, sqltext.Delete:
 		c.choose(k, s, text)
@@ -173,19 +175,16 @@ func (c *claim) insert(k *knowledge, s *sqltext.Statement) {
 // meets reports whether the statement can write a row that has the key of another in another spelling.
 func (c *claim) meets() bool { return c.named || c.dml.Upsert || c.verb == sqltext.Replace }
 
-// values gives the keys that an INSERT names, as they are sent.
-func (c *claim) values(args []driver.NamedValue) ([][]any, bool) {
+// values gives the keys that an INSERT names, which the rows that it makes have in this spelling, and those
+// that it meets in another that compares equal.
+func (c *claim) values(args []driver.NamedValue, utf8 bool) ([][]any, bool) {
 	keys := make([][]any, 0, len(c.rows))
 	for _, row := range c.rows {
 		var key []any
-		for _, p := range row {
-			v := c.value(p, args)
-			switch v.(type) {
-			case int64, uint64, string, []byte:
-			default:
-				return nil, false
-			}
-			if p.missing {
+		for i, p := range row {
+			column := c.table.Key[i]
+			v, ok := c.table.exact(column, c.value(p, args), false, utf8)
+			if !ok || p.missing || column == c.table.auto && isZero(v) {
 				return nil, false
 			}
 			key = append(key, v)
@@ -317,7 +316,7 @@ func (c *claim) value(p part, args []driver.NamedValue) any {
 // can be the same, so it chooses no row for certain. What is inserted is kept as it is if it is plain
 // ASCII that fits, or any text where connection and column speak UTF-8, and a number if it fits: a server
 // that is not strict stores another value else.
-func (t *table) exact(column int, v any, compared, utf8 bool) (any, bool) {
+func (t *table) exact(column int, v any, compared, inUTF8 bool) (any, bool) {
 	typ := &t.types[column]
 	switch t.Columns[column].Kind {
 	case catalog.Integer:
@@ -342,10 +341,10 @@ func (t *table) exact(column int, v any, compared, utf8 bool) (any, bool) {
 		return b, true
 	case catalog.Text:
 		s, ok := v.(string)
-		if !ok || compared || !typ.ascii || unicode.RuneCountInString(s) > typ.length {
+		if !ok || compared || !typ.ascii || utf8.RuneCountInString(s) > typ.length {
 			return nil, false
 		}
-		if !plainASCII(s) && !(utf8 && typ.utf8 && unicode.ValidString(s)) {
+		if !plainASCII(s) && !(inUTF8 && typ.utf8 && utf8.ValidString(s)) {
 			return nil, false
 		}
 		switch typ.name {
@@ -365,6 +364,14 @@ func plainASCII(s string) bool {
 		}
 	}
 	return true
+}
+
+// invariant reports whether text is the same in all character sets that it can be read in. A "?" stands for
+// what a set lacks, and some have letters in the place of other signs.
+func invariant(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune(" -_.:,/+", r))
+	}) < 0
 }
 
 // integer gives an integer if the type can hold it.
@@ -405,6 +412,7 @@ type found struct {
 	rows  int
 	lost  string // why the rows cannot be told any more
 	above above
+	utf8  bool // text is read in UTF-8
 }
 
 // add takes in the key of a row, as it is in the database.
@@ -440,6 +448,9 @@ func (f *found) read(values []driver.Value) {
 			f.rows++
 			f.lose(whyKeyKind)
 			return
+		}
+		if s, isText := own.(string); isText && !f.utf8 && !invariant(s) && c.table.Columns[c.columns[i]].Kind == catalog.Text {
+			f.lose(whyCharset)
 		}
 		row = append(row, own)
 	}
@@ -477,7 +488,11 @@ func (t *table) value(column int, v driver.Value) (any, bool) {
 		case catalog.Bytes:
 			return v, true
 		case catalog.Text, catalog.UUID, catalog.Integer:
-			return string(v), true
+			s := string(v)
+			if t.types[column].name == "char" {
+				s = strings.TrimRight(s, " ") // which it has by sql_mode only
+			}
+			return s, true
 		}
 	case string:
 		return v, kind != catalog.Other && kind != catalog.Bytes

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,12 +33,23 @@ type database struct {
 	mu       sync.Mutex
 	failed   time.Duration // since start, when the schema could not be read last; 0: never
 	failedAt int64         // and at which generation
+	suspects suspects
 }
+
+// suspects are the tables and views that changes of the schema have named since it was read.
+type suspects struct {
+	all   bool            // they can be any
+	bare  bool            // only because the bare connection was used
+	names map[string]bool // folded, without their database
+}
+
+// maxSuspects bounds how many are told apart.
+const maxSuspects = 1000
 
 // entry is what is kept of a text: what it says, and what that means as the schema was known last.
 type entry struct {
-	text *sqltext.Text
-	plan atomic.Pointer[plan]
+	text  *sqltext.Text
+	plans [2]atomic.Pointer[plan] // for as many default databases
 }
 
 func newDatabase(setup txscope.Setup) *database {
@@ -54,11 +66,20 @@ func (db *database) nameBase(name string) { db.base.CompareAndSwap(nil, &name) }
 // plan returns what a text means for names in a database.
 func (db *database) plan(text, path string) *plan {
 	e := db.texts.Get(text)
-	p := e.plan.Load()
-	if p == nil || p.path != path || p.known != db.now() {
-		p = makePlan(db, e.text, text, path, db.now())
-		e.plan.Store(p)
+	at := &e.plans[0]
+	for i := range e.plans {
+		p := e.plans[i].Load()
+		if p != nil && p.path != path {
+			continue
+		}
+		if p != nil && db.current(p) {
+			return p
+		}
+		at = &e.plans[i]
+		break
 	}
+	p := makePlan(db, e.text, text, path, db.now())
+	at.Store(p)
 	return p
 }
 
@@ -71,20 +92,67 @@ func (db *database) now() *knowledge {
 	return k
 }
 
-// current reports whether a plan still counts.
-func (db *database) current(p *plan) bool { return p.known == db.now() }
+// current reports whether a plan still counts. One that was made without the schema does not: what is
+// suspect can be more by now.
+func (db *database) current(p *plan) bool { return p.known != nil && p.known == db.now() }
 
 // outdated reports whether the schema has changed since a plan was made that writes by it.
 func (db *database) outdated(p *plan) bool {
 	return !p.quiet && !p.ddl && p.known != nil && (p.known.generation != db.generation.Load() || db.changing.Load() > 0)
 }
 
-// altering and altered stand around what can change the schema.
-func (db *database) altering() { db.changing.Add(1) }
+// altering and altered stand around what can change the schema. p is nil if nothing is known of that.
+func (db *database) altering(p *plan) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.changing.Add(1)
+	sus := &db.suspects
+	if p == nil || p.commits == maybe || len(sus.names)+len(p.altered) > maxSuspects {
+		*sus = suspects{all: true, bare: p == nil && (!sus.all && len(sus.names) == 0 || sus.bare)}
+	} else if sus.bare {
+		sus.bare = false
+	}
+	if sus.all {
+		return
+	}
+	if sus.names == nil {
+		sus.names = make(map[string]bool)
+	}
+	for _, n := range p.altered {
+		sus.names[strings.ToLower(n.Name)] = true
+	}
+}
 
 func (db *database) altered() {
 	db.generation.Add(1)
 	db.changing.Add(-1)
+}
+
+// showsMore reports whether one of the names, while the schema is not known, may be that of a view, which
+// can call functions. What was a table when the schema was read last is none, unless a change has named it.
+func (db *database) showsMore(names []sqltext.Name) bool {
+	if len(names) == 0 {
+		return false
+	}
+	k := db.known.Load()
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if k == nil || db.suspects.all {
+		return true
+	}
+	return slices.ContainsFunc(names, func(n sqltext.Name) bool {
+		name := strings.ToLower(n.Name)
+		return k.views[name] || db.suspects.names[name]
+	})
+}
+
+// mayLast reports whether, while the schema is not known, there can be tables without transactions. That
+// the bare connection was used is no reason to think so.
+func (db *database) mayLast() bool {
+	k := db.known.Load()
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return k == nil || k.lasts || !db.suspects.bare && (db.suspects.all || len(db.suspects.names) > 0)
 }
 
 // id names a table as identifiers do.
@@ -164,10 +232,15 @@ func (db *database) read(ctx context.Context, s *session) {
 			return
 		}
 		db.known.Store(k)
+		db.mu.Lock()
+		if db.now() == k {
+			db.suspects = suspects{} // nothing has changed since
+		}
+		db.mu.Unlock()
 	case ctx.Err() != nil || s.wire.dead():
 		// The next one tries again.
 	default:
-		db.Warn("MySQL's schema cannot be read: every write changes everything until it can", err)
+		db.Warn("MySQL's schema cannot be read: every statement that may write changes everything until it can", err)
 		db.mu.Lock()
 		db.failed, db.failedAt = max(at, 1), generation
 		db.mu.Unlock()

@@ -34,9 +34,12 @@
 // tokens.MaxRowsPerTable rows. txscope.Stats tells why.
 //
 // A statement outside of any transaction whose rows are not known beforehand runs in a transaction of its
-// own. Afterwards SHOW WARNINGS and ROW_COUNT() tell of its COMMIT. Under LOCK TABLES, which a transaction
-// would end, and with autocommit off nothing is given a transaction. FOUND_ROWS() can tell of a query of
-// the capture's.
+// own. Under LOCK TABLES, which a transaction would end, and with autocommit off nothing is given one. What
+// the connection says of its last statement, by ROW_COUNT(), FOUND_ROWS() and SHOW WARNINGS, can be about
+// one of the capture's own: use RowsAffected.
+//
+// A write to a table changes no key of the views over it, so keys of what is read
+// from those must name the tables that it is in.
 //
 // # Keys
 //

@@ -58,8 +58,10 @@ type session struct {
 	unsent   bool     // the last one could not be prepared
 
 	// Of the statement that runs.
-	coming    *plan // of the text that Control has read last
-	preparing bool  // what Control is asked of next is prepared, to be run at another time
+	coming    *plan // of the text that Control has read last, for Idle
+	last      *plan // and for Before
+	lastText  string
+	preparing bool // what Control is asked of next is prepared, to be run at another time
 	plan      *plan
 	stage     stage
 	was       bool // a transaction was open before it
@@ -100,6 +102,7 @@ type memo struct {
 // Control is part of txscope.Session.
 func (s *session) Control(query string) txscope.Control {
 	s.coming = s.planOf(query, s.pathNow())
+	s.last, s.lastText = s.coming, query
 	c := s.coming.control
 	preparing := s.preparing
 	s.preparing = false
@@ -119,7 +122,7 @@ func (s *session) Control(query string) txscope.Control {
 
 // Prepare is part of txscope.Session.
 func (s *session) Prepare(query string, prepare func() error) (any, error) {
-	if s.strayed {
+	if s.strayed && !asks(query) {
 		ctx, cancel := context.WithTimeout(context.Background(), askLimit)
 		s.findPath(ctx)
 		cancel()
@@ -139,11 +142,11 @@ const unknownPath = "\x00"
 func (s *session) planOf(query, path string) *plan { return s.db.plan(query, path) }
 
 // Idle is part of txscope.Session. Where one change of the schema follows another, it is not read in
-// between.
+// between, nor between a statement and one that asks about it.
 func (s *session) Idle(ctx context.Context) {
 	coming := s.coming
 	s.coming = nil
-	if coming != nil && coming.schema || s.db.fresh() || s.busy() || s.wire.has(inTransaction) {
+	if coming != nil && (coming.schema || coming.asks) || s.db.fresh() || s.busy() || s.wire.has(inTransaction) {
 		return
 	}
 	s.db.refresh(ctx, s)
@@ -176,7 +179,11 @@ func (s *session) Before(ctx context.Context, call *txscope.Call) {
 func (s *session) planFor(call *txscope.Call) *plan {
 	m, ok := call.Memo.(*memo)
 	if !ok {
-		return s.planOf(call.Query, s.pathNow())
+		path := s.pathNow()
+		if p := s.last; p != nil && p.path == path && s.lastText == call.Query && s.db.current(p) {
+			return p
+		}
+		return s.planOf(call.Query, path)
 	}
 	if m.plan == nil || !s.db.current(m.plan) {
 		m.plan = s.planOf(call.Query, m.path)
@@ -197,7 +204,7 @@ func (s *session) findPath(ctx context.Context) {
 		return
 	}
 	var name string
-	err := s.query(ctx, "SELECT DATABASE()", nil, func(row []driver.Value) error {
+	err := s.query(ctx, "SELECT DATABASE() LIMIT 1", nil, func(row []driver.Value) error {
 		name = text(row[0])
 		return nil
 	})
@@ -209,7 +216,7 @@ func (s *session) findPath(ctx context.Context) {
 // After is part of txscope.Session.
 func (s *session) After(ctx context.Context, call *txscope.Call, err error) {
 	p := s.plan
-	s.plan = nil
+	s.plan, s.last, s.lastText = nil, nil, ""
 	if !s.answered && !s.plainly(p, err) {
 		s.trust(err)
 	}
@@ -220,7 +227,14 @@ func (s *session) After(ctx context.Context, call *txscope.Call, err error) {
 	if p.turns != 0 {
 		s.turn(p, err)
 	}
-	s.settled()
+	if n := len(s.waiting); s.altering && n > 0 && s.busy() && !s.waiting[n-1].ended {
+		// The procedure that returns the rows can change the schema until they are at their end.
+		r := s.waiting[n-1]
+		done := r.done
+		r.done = func() { s.settled(); done() }
+	} else {
+		s.settled()
+	}
 	switch {
 	case p.begins && s.stage == implicit && err == nil:
 		s.rec.Committed()
@@ -248,8 +262,16 @@ func (s *session) After(ctx context.Context, call *txscope.Call, err error) {
 		_ = s.announce(implicit)
 	}
 	if s.db.outdated(p) {
-		s.rec.Sweep(tokens.Global, whyChanged)
+		s.sweepNow(whyChanged)
 	}
+}
+
+// sweepNow sweeps everything, what a rollback would not take back too.
+func (s *session) sweepNow(why string) {
+	if publish, err := s.rec.Apart(tokens.NewChanges(tokens.Global), why); err == nil {
+		publish()
+	} // else others see it when this is committed
+	s.rec.Sweep(tokens.Global, why)
 }
 
 // settled tells the other connections that the schema has changed, if it may have.
@@ -264,7 +286,7 @@ func (s *session) settled() {
 func (s *session) alter() {
 	if !s.altering {
 		s.altering = true
-		s.db.altering()
+		s.db.altering(s.plan)
 	}
 }
 
@@ -445,6 +467,7 @@ const (
 	sets                   // SET of whatever
 	locks                  // LOCK TABLES
 	unlocks
+	switches  // SET of autocommit
 	temporary // it makes or drops temporary tables
 	strays    // anything
 )
@@ -471,11 +494,26 @@ func (s *session) turn(p *plan, err error) {
 		s.locked = false
 	}
 	if p.turns&temporary != 0 {
-		for _, n := range p.named {
+		s.named(p)
+	}
+}
+
+// maxPrivate bounds how many names of temporary tables are kept.
+const maxPrivate = 1000
+
+// named takes in that temporary tables were made or dropped. Of those whose names are not kept, because
+// they are too many, the schema is asked.
+func (s *session) named(p *plan) {
+	for _, n := range p.named {
+		name := strings.ToLower(n.Name)
+		switch {
+		case p.drops:
+			delete(s.private, name)
+		case len(s.private) < maxPrivate:
 			if s.private == nil {
 				s.private = make(map[string]bool)
 			}
-			s.private[strings.ToLower(n.Name)] = true
+			s.private[name] = true
 		}
 	}
 }
@@ -506,7 +544,7 @@ func (s *session) probe(ctx context.Context, t *table) {
 	s.ask(ctx)
 }
 
-// strangers reports whether a plan's tables are unknown for another reason than that they are
+// meets reports whether a plan's strangers are unknown for another reason than that they are
 // temporary ones of this connection.
 func (s *session) meets(strangers []sqltext.Name) bool {
 	for _, n := range strangers {

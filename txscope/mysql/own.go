@@ -18,15 +18,23 @@ type settings struct {
 	asked     bool
 	increment int64 // by how much one value of AUTO_INCREMENT differs from the next; 0: not known
 	utf8      bool  // text is sent in UTF-8
+	results   bool  // and comes so
+	committed bool  // transactions read what others have committed meanwhile: READ COMMITTED, or less
 }
 
 // setUp returns the settings.
 func (s *session) setUp(ctx context.Context) settings {
 	if !s.settings.asked && !s.busy() {
 		s.settings.asked = true
-		_ = s.query(ctx, "SELECT @@SESSION.auto_increment_increment, @@character_set_client, @@character_set_connection", nil, func(row []driver.Value) error {
+		isolation := "@@SESSION.tx_isolation"
+		if k := s.db.known.Load(); k != nil && !k.server.mariadb && k.server.skipsLocked != "" {
+			isolation = "@@SESSION.transaction_isolation" // MySQL 8 has the one, older servers have the other
+		}
+		_ = s.query(ctx, "SELECT @@SESSION.auto_increment_increment, @@character_set_client, @@character_set_connection, @@character_set_results, "+isolation+" LIMIT 1", nil, func(row []driver.Value) error {
 			s.settings.increment = parseID(text(row[0]))
 			s.settings.utf8 = text(row[1]) == "utf8mb4" && text(row[2]) == "utf8mb4"
+			s.settings.results = text(row[3]) == "utf8mb4"
+			s.settings.committed = strings.HasPrefix(text(row[4]), "READ-")
 			return nil
 		})
 	}

@@ -23,13 +23,16 @@ type plan struct {
 	commits commits // what the wrapper does not know of
 	ddl     bool    // it can change the schema
 	schema  bool    // it does nothing else
+	asks    bool    // it asks about the statement before, so that nothing may come between them
 	turns   turn
 
+	altered   []sqltext.Name // the tables and views that it makes, changes or drops, if it is known to do no more
 	named     []sqltext.Name // the temporary tables that it makes or drops
+	drops     bool           // and it drops them
 	strangers []sqltext.Name // the tables that it writes and the schema does not know
 
 	sweeps []change
-	apart  []change // in tables without transactions
+	apart  []change // in tables without transactions; what may be one is in both lists
 	claim  *claim   // how the rows of its one table can be told, which is in neither list then
 }
 
@@ -67,6 +70,8 @@ const (
 	whyKeyKind       = "a primary key without exact text"
 	whyKeyAssigned   = "a primary key that is assigned, or that a trigger can change"
 	whyManyTexts     = "several statements in one text"
+	whyUnknownPath   = "a default database that is not known"
+	whyPackage       = "a routine in a package"
 	whyUnseen        = "a transaction that may have begun or ended unseen"
 )
 
@@ -92,7 +97,9 @@ func (m *maker) finish(t *sqltext.Text) {
 	m.control = m.controlOf(t)
 	m.schema = len(t.Statements) > 0
 	for i := range t.Statements {
-		m.schema = m.schema && t.Statements[i].Verb == sqltext.Schema
+		s := &t.Statements[i]
+		m.schema = m.schema && s.Verb == sqltext.Schema
+		m.asks = m.asks || asks(s.Span.Of(m.text))
 	}
 	if m.several && m.control.Kind == txscope.KindMixed {
 		m.everything(maybe, whyUnseen)
@@ -133,6 +140,26 @@ func (m *maker) controlOf(t *sqltext.Text) txscope.Control {
 	return txscope.Control{}
 }
 
+// asks reports whether a statement asks about the one before.
+func asks(text string) bool {
+	text = strings.ToLower(text)
+	for _, word := range []string{"found_rows", "row_count", "warning_count", "error_count"} {
+		if strings.Contains(text, word) {
+			return true
+		}
+	}
+	words := strings.Fields(text)
+	switch {
+	case len(words) < 2:
+		return false
+	case words[0] == "show":
+		return slices.ContainsFunc(words[1:min(len(words), 3)], func(w string) bool { return strings.HasPrefix(w, "warnings") || strings.HasPrefix(w, "errors") })
+	case words[0] == "get":
+		return slices.Contains(words[1:min(len(words), 3)], "diagnostics")
+	}
+	return false
+}
+
 // everything notes that a text may write anywhere, and commit.
 func (m *maker) everything(c commits, why string) {
 	m.commits = max(m.commits, c)
@@ -140,6 +167,13 @@ func (m *maker) everything(c commits, why string) {
 }
 
 func (m *maker) sweep(id tokens.ID, why string) { m.sweeps = addChange(m.sweeps, id, why) }
+
+// anyhow notes a change in a table that may be one without transactions: what is open publishes it when
+// it commits, and the statement by itself.
+func (m *maker) anyhow(id tokens.ID, why string) {
+	m.sweep(id, why)
+	m.apart = addChange(m.apart, id, why)
+}
 
 func addChange(list []change, id tokens.ID, why string) []change {
 	for _, c := range list {
@@ -216,7 +250,7 @@ func (m *maker) otherControl(s *sqltext.Statement) {
 // what follows from its source; each of its statements commits by itself outside of a transaction.
 func (m *maker) call(s *sqltext.Statement) {
 	m.turns |= sets
-	if m.known == nil || !m.known.tame(s) {
+	if m.known == nil || !m.known.tame(s, m.path) {
 		m.ddl = true
 		m.everything(maybe, "CALL of a procedure that may do anything")
 		return
@@ -232,6 +266,9 @@ func (m *maker) session(s *sqltext.Statement) {
 	}
 	text := s.Span.Of(m.text)
 	word, rest, _ := strings.Cut(strings.ToLower(text), " ")
+	if s.Verb == sqltext.Maintain && (word == "checksum" || word == "purge") {
+		m.commits = never
+	}
 	switch s.Verb {
 	case sqltext.Session, sqltext.Maintain:
 		switch word {
@@ -239,6 +276,10 @@ func (m *maker) session(s *sqltext.Statement) {
 			m.turns |= uses
 		case "set":
 			m.turns |= sets
+			if strings.Contains(rest, "autocommit") {
+				m.turns |= switches
+				m.commits = max(m.commits, first)
+			}
 		case "lock":
 			m.turns |= locks
 		case "unlock":
@@ -256,9 +297,11 @@ func (m *maker) session(s *sqltext.Statement) {
 	case sqltext.Schema:
 		if s.Alone {
 			m.ddl = true
+			m.altered = append(m.altered, s.Writes...)
 		} else {
 			m.turns |= temporary
 			m.named = append(m.named, s.Writes...)
+			m.drops = word == "drop" && !m.several
 		}
 	}
 }
@@ -266,19 +309,15 @@ func (m *maker) session(s *sqltext.Statement) {
 // writes takes in the tables that a statement writes, and what follows from that.
 func (m *maker) writes(s *sqltext.Statement) {
 	if s.Anywhere {
-		m.sweep(tokens.Global, s.Why)
+		// It has the rights of the user, to whom all that it can write is shown.
+		if m.known != nil && m.known.lasts || m.known == nil && m.db.mayLast() {
+			m.anyhow(tokens.Global, s.Why)
+		} else {
+			m.sweep(tokens.Global, s.Why)
+		}
 	}
 	if m.known == nil {
-		why := whyUnknownSchema
-		if s.Verb == sqltext.Schema {
-			why = whyDDL // which runs no triggers
-		}
-		for _, n := range s.Writes {
-			m.sweep(m.db.id(n, m.path), why)
-		}
-		if s.Verb != sqltext.Schema && (len(s.Writes) > 0 || slices.ContainsFunc(s.Calls, foreign)) {
-			m.sweep(tokens.Global, why)
-		}
+		m.blindly(s)
 		return
 	}
 	var uses []catalog.Use
@@ -286,10 +325,16 @@ func (m *maker) writes(s *sqltext.Statement) {
 	for i, n := range s.Writes {
 		t := m.known.lookup(n, m.path)
 		if t == nil {
-			m.sweep(m.db.id(n, m.path), whyStranger)
-			if s.Verb != sqltext.Schema {
-				m.strangers = append(m.strangers, n)
+			if s.Verb == sqltext.Schema {
+				m.sweep(m.db.id(n, m.path), whyStranger)
+				continue
 			}
+			if len(s.Writes) == 1 {
+				m.anyhow(m.db.id(n, m.path), whyStranger)
+			} else {
+				m.sweep(m.db.id(n, m.path), whyStranger) // it can be a word that is no name
+			}
+			m.strangers = append(m.strangers, n)
 			continue
 		}
 		tables[i] = t
@@ -312,6 +357,43 @@ func (m *maker) writes(s *sqltext.Statement) {
 	}
 }
 
+// blindly takes in a statement where the schema is not known. A table can be one without transactions, or
+// have triggers; a name that is read can be that of a view that calls a function.
+func (m *maker) blindly(s *sqltext.Statement) {
+	note := m.sweep
+	if m.db.mayLast() {
+		note = m.anyhow
+	}
+	if s.Verb == sqltext.Schema {
+		for _, n := range s.Writes {
+			m.sweep(m.db.id(n, m.path), whyDDL) // which runs no triggers
+		}
+		if selects(s.Span.Of(m.text)) && (slices.ContainsFunc(s.Calls, foreign) || m.db.showsMore(s.Reads)) {
+			note(tokens.Global, whyUnknownSchema)
+		}
+		return
+	}
+	for _, n := range s.Writes {
+		note(m.db.id(n, m.path), whyUnknownSchema)
+	}
+	if len(s.Writes) > 0 || slices.ContainsFunc(s.Calls, foreign) || !tells(s.Span.Of(m.text)) && m.db.showsMore(s.Reads) {
+		note(tokens.Global, whyUnknownSchema)
+	}
+}
+
+// selects reports whether a statement makes a table of what it selects.
+func selects(text string) bool {
+	words := strings.Fields(strings.ToLower(text))
+	return len(words) > 0 && words[0] == "create" && slices.Contains(words[:min(len(words), 5)], "table") &&
+		strings.Contains(strings.ToLower(text), "select")
+}
+
+// tells reports whether a statement is one that shows what the server knows, and reads no rows.
+func tells(text string) bool {
+	word, _, _ := strings.Cut(strings.ToLower(text), " ")
+	return word == "show" || word == "use" || word == "get" || word == "help"
+}
+
 // whyNot tells why a statement makes no claim.
 func (m *maker) whyNot(s *sqltext.Statement) string {
 	switch {
@@ -331,16 +413,22 @@ func (m *maker) whyNot(s *sqltext.Statement) string {
 
 // follow takes in what follows from the uses of tables, and from what the statement calls and reads.
 func (m *maker) follow(uses []catalog.Use, s *sqltext.Statement) *catalog.Effect {
-	calls := s.Calls
-	if m.known.packaged(calls) {
-		m.sweep(tokens.Global, "a routine in a package")
-	}
-	effect := m.known.schema.Effect(uses, calls, s.Reads)
+	calls, reads := s.Calls, s.Reads
 	if s.Verb == sqltext.Call {
-		effect = m.known.schema.Effect(uses, append(slices.Clone(calls), s.Reads...), nil)
+		calls, reads = append(slices.Clone(calls), reads...), nil // a procedure needs no parentheses
 	}
+	switch {
+	case m.known.packaged(calls):
+		m.anyhow(tokens.Global, whyPackage)
+	case m.path == unknownPath && slices.ContainsFunc(calls, foreign):
+		m.sweep(tokens.Global, whyUnknownPath)
+	}
+	if m.path == unknownPath && slices.ContainsFunc(calls, foreign) {
+		m.anyhow(tokens.Global, "a routine of a database that is not known")
+	}
+	effect := m.known.schema.Effect(uses, inSchema(calls, m.path), reads)
 	if effect.Anywhere {
-		m.sweep(tokens.Global, effect.Why)
+		m.anyhow(tokens.Global, effect.Why)
 	}
 	for _, t := range effect.Tables {
 		m.table(m.known.tables[t], whyFollows)

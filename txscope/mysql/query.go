@@ -14,17 +14,53 @@ import (
 
 // Query is part of txscope.RunningSession.
 func (s *session) Query(ctx context.Context, call *txscope.Call, run func() (driver.Rows, error)) (driver.Rows, error) {
-	if s.plan == nil || s.plan.quiet || !s.sends(call) {
+	watched := func() (driver.Rows, error) {
 		rows, err := run()
 		s.open = rows
-		return rows, err
+		if err != nil || !s.inside() {
+			return rows, err
+		}
+		return &trustedRows{txscope.Rows{Rows: rows}, s}, nil
+	}
+	if s.plan == nil || s.plan.quiet || !s.sends(call) {
+		return watched()
 	}
 	w := &writing{s, ctx, call, s.plan}
-	return w.fetch(func() (driver.Rows, error) {
-		rows, err := run()
-		s.open = rows
-		return rows, err
-	})
+	return w.fetch(watched)
+}
+
+// trustedRows are rows that are read in a transaction. The server can end that among them, as it does when
+// a row that it locks for them is part of a deadlock.
+type trustedRows struct {
+	txscope.Rows
+	s *session
+}
+
+// Next is part of driver.Rows.
+func (r *trustedRows) Next(dest []driver.Value) error {
+	err := r.Rows.Next(dest)
+	r.failed(err)
+	return err
+}
+
+// NextResultSet is part of driver.RowsNextResultSet.
+func (r *trustedRows) NextResultSet() error {
+	err := r.Rows.NextResultSet()
+	r.failed(err)
+	return err
+}
+
+// Close is part of driver.Rows.
+func (r *trustedRows) Close() error {
+	err := r.Rows.Close()
+	r.failed(err)
+	return err
+}
+
+func (r *trustedRows) failed(err error) {
+	if err != nil && !isEOF(err) {
+		r.s.trust(err)
+	}
 }
 
 // fetch runs a statement that can return rows, while the server goes on with it.
@@ -141,6 +177,7 @@ func (w *writing) queryClaimed(run func() (driver.Rows, error)) (driver.Rows, er
 		w.sweepTable(whyQuery)
 		return run()
 	}
+	w.readable()
 	rows, err := run()
 	if err != nil {
 		return nil, err
@@ -150,7 +187,7 @@ func (w *writing) queryClaimed(run func() (driver.Rows, error)) (driver.Rows, er
 		w.sweepTable(whyOwnRows)
 		return rows, nil
 	}
-	return &keyRows{Rows: txscope.Rows{Rows: rows}, w: w, at: at, found: found{claim: c}}, nil
+	return &keyRows{Rows: txscope.Rows{Rows: rows}, w: w, at: at, found: found{claim: c, utf8: w.settings.results}}, nil
 }
 
 // keyRows are rows that a statement returns of what it writes, with their keys among the columns.

@@ -133,6 +133,8 @@ func (w *writing) commits() error {
 	switch p := w.plan; {
 	case p.commits == maybe:
 		return w.announce(several)
+	case p.commits == first && w.spared():
+		return nil
 	case p.commits == first, p.begins && w.wire.has(inTransaction):
 		return w.announce(implicit)
 	case p.begins, w.inside():
@@ -144,16 +146,25 @@ func (w *writing) commits() error {
 	}
 }
 
+// spared reports whether a statement that can commit what is open does not: UNLOCK TABLES without locks,
+// and SET of autocommit, which commits when it is switched on.
+func (w *writing) spared() bool {
+	return w.plan.turns == unlocks && !w.locked && !w.odd || w.plan.turns&switches != 0 && w.wire.has(autocommit)
+}
+
 // claimed runs the statement in the transaction that is open, and notes its rows.
 func (w *writing) claimed(run func() (driver.Result, error)) (driver.Result, error) {
 	c := w.plan.claim
+	w.readable()
 	if keys, ok := w.known(); ok {
 		if len(c.parents) > 0 {
 			return w.touching(keys, run)
 		}
 		res, err := run()
 		if err == nil {
-			w.record(w.narrow(keys, w.affected(res)))
+			var f *found
+			f, err = w.narrow(keys, w.affected(res))
+			w.record(f)
 		}
 		return res, err
 	}
@@ -177,6 +188,13 @@ func (w *writing) claimed(run func() (driver.Result, error)) (driver.Result, err
 		return w.locking(run)
 	}
 	return w.unclaimed(c.why, run)
+}
+
+// readable finds out how text is sent that the session is going to read.
+func (w *writing) readable() {
+	if w.plan.claim.reads {
+		w.setUp(w.ctx)
+	}
 }
 
 // known gives the keys of the rows that the statement writes, if they are certain beforehand.
@@ -242,6 +260,9 @@ func (w *writing) begin() (bool, error) {
 	return false, err
 }
 
+// ends makes sure that a transaction of the statement's own ends, whatever completion_type says.
+const ends = " AND NO CHAIN NO RELEASE"
+
 // commit commits the statement's own transaction.
 func (w *writing) commit() error {
 	w.climb(w.ctx)
@@ -249,7 +270,7 @@ func (w *writing) commit() error {
 		w.rollback()
 		return err
 	}
-	_, err := w.conn.ExecContext(w.ctx, "COMMIT", nil)
+	_, err := w.conn.ExecContext(w.ctx, "COMMIT"+ends, nil)
 	w.trust(err)
 	if err != nil && !w.wire.dead() && w.ctx.Err() != nil && w.InTransaction() {
 		w.rollback() // the context has ended before it was sent
@@ -261,7 +282,7 @@ func (w *writing) commit() error {
 func (w *writing) rollback() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), askLimit)
 	defer cancel()
-	_, err := w.conn.ExecContext(ctx, "ROLLBACK", nil)
+	_, err := w.conn.ExecContext(ctx, "ROLLBACK"+ends, nil)
 	w.trust(err)
 	if err == nil || w.wire.dead() {
 		w.answered = true
@@ -299,7 +320,7 @@ func (w *writing) locking(run func() (driver.Result, error)) (driver.Result, err
 // compare makes sure that the statement that was run has written no other rows than were found.
 func (w *writing) compare(f *found, affected int64) {
 	if affected == 0 {
-		*f = found{claim: f.claim} // nothing has changed
+		*f = found{claim: f.claim, utf8: f.utf8} // nothing has changed
 		return
 	}
 	matched, ok := affected, true
@@ -314,12 +335,21 @@ func (w *writing) compare(f *found, affected int64) {
 	}
 }
 
-// lock selects the keys.
+// lock selects the keys. Under READ COMMITTED the statement itself would wait for no row that it does not
+// match, while a query for them would: so that one waits for none. Those that it leaves out are matched by
+// the statement then, or are not, and the number of rows tells.
 func (w *writing) lock() (*found, error) {
 	c := w.plan.claim
 	text := w.call.Query
-	f := &found{claim: c}
-	query := "SELECT " + c.table.quoted(c.columns) + " FROM " + c.dml.Target.Of(text) + " " + c.dml.Where.Of(text) + "\n" + atMost + " FOR UPDATE"
+	lock := forUpdate
+	if w.setUp(w.ctx).committed {
+		if w.plan.known.server.skipsLocked == "" {
+			return &found{claim: c, lost: whyCommitted}, nil
+		}
+		lock += " SKIP LOCKED"
+	}
+	f := &found{claim: c, utf8: w.settings.results}
+	query := "SELECT " + c.table.quoted(c.columns) + " FROM " + c.dml.Target.Of(text) + " " + c.dml.Where.Of(text) + "\n" + atMost + lock
 	err := w.query(w.ctx, query, w.whereArgs(), func(row []driver.Value) error {
 		f.read(row)
 		return nil
@@ -358,7 +388,7 @@ var waited = numbers(1020, 1205, 1206, 1213, 1317, 1969, 3024)
 func (w *writing) returning(run func() (driver.Result, error)) (driver.Result, error) {
 	c := w.plan.claim
 	at := c.dml.End
-	f := &found{claim: c}
+	f := &found{claim: c, utf8: w.settings.results}
 	var first any
 	query := w.call.Query[:at] + "\nRETURNING " + c.table.quoted(c.columns) + w.call.Query[at:]
 	err := w.query(w.ctx, query, w.call.Args, func(row []driver.Value) error {
@@ -377,6 +407,9 @@ func (w *writing) returning(run func() (driver.Result, error)) (driver.Result, e
 			w.db.Warn("MySQL: the columns of a primary key cannot be read, so whole tables are changed where rows would do: grant SELECT on the table to the database's user", nil)
 		}
 		return w.unclaimed(whyRefused, run)
+	case answer == nil:
+		w.sweepTable(whyRefused) // it may have been run
+		return nil, err
 	default:
 		return nil, err
 	}
@@ -436,7 +469,7 @@ func (w *writing) generated() (keys [][]any, step int64, ok bool) {
 // the values of one INSERT whose rows are counted beforehand follow each other.
 func (w *writing) inserted(res driver.Result, keys [][]any, step int64) *found {
 	c := w.plan.claim
-	f := &found{claim: c}
+	f := &found{claim: c, utf8: w.settings.results}
 	id, err := res.LastInsertId()
 	if err != nil || w.affected(res) != int64(len(keys)) && !c.dml.Upsert {
 		f.lose(whyDefault)
@@ -469,14 +502,14 @@ func (t *table) id(n int64) any {
 // spelling. All rows that have changed are seen by the transaction that has changed them.
 func (w *writing) looking(run func() (driver.Result, error)) (driver.Result, error) {
 	c := w.plan.claim
-	values, ok := c.values(w.call.Args)
+	values, ok := c.values(w.call.Args, w.setUp(w.ctx).utf8)
 	if !ok {
 		return w.unclaimed(c.why, run)
 	}
-	before := &found{claim: c}
+	before := &found{claim: c, utf8: w.settings.results}
 	if len(c.parents) > 0 {
 		var err error
-		if before, err = w.find(values, forUpdate); err != nil && w.fatal(err) {
+		if before, err = w.find(w.ctx, values, forUpdate); err != nil && w.fatal(err) {
 			return nil, err
 		} else if err != nil {
 			before.lose(whyRefused)
@@ -486,11 +519,8 @@ func (w *writing) looking(run func() (driver.Result, error)) (driver.Result, err
 	if err != nil || w.affected(res) == 0 {
 		return res, err
 	}
-	f, err := w.find(values, "")
-	if err != nil && w.fatal(err) {
-		return nil, err
-	}
-	if f.rows == 0 || err != nil {
+	f, err := w.findAfter(values)
+	if f.rows == 0 {
 		f.lose(whyRefused)
 	}
 	f.above.merge(&before.above)
@@ -498,37 +528,55 @@ func (w *writing) looking(run func() (driver.Result, error)) (driver.Result, err
 		f.lose(before.lost)
 	}
 	w.record(f)
-	return res, nil
+	return res, err
 }
 
 // narrow leaves out the rows among keys that are not there, where the statement has written fewer rows
 // than it names.
-func (w *writing) narrow(keys [][]any, affected int64) *found {
+func (w *writing) narrow(keys [][]any, affected int64) (*found, error) {
 	c := w.plan.claim
+	all := w.identify(keys)
 	switch {
 	case affected == 0:
-		return &found{claim: c}
+		return &found{claim: c}, nil
 	case affected < 0 || affected >= int64(len(keys)) || c.verb != update || w.busy():
-		return w.identify(keys)
+		return all, nil
 	}
-	f, err := w.find(keys, "")
-	if err != nil || f.rows == 0 {
-		return w.identify(keys)
+	f, err := w.findAfter(keys)
+	if f.lost != "" || int64(f.rows) < affected {
+		return all, err
 	}
-	return f
+	return f, err
 }
 
 const forUpdate = " FOR UPDATE"
 
 // find selects the columns of a claim from the rows that have one of the given keys.
-func (w *writing) find(keys [][]any, lock string) (*found, error) {
+func (w *writing) find(ctx context.Context, keys [][]any, lock string) (*found, error) {
 	c := w.plan.claim
-	f := &found{claim: c}
+	f := &found{claim: c, utf8: w.settings.results}
 	query, args := c.table.byKeys(c.columns, keys)
-	err := w.query(w.ctx, query+lock, args, func(row []driver.Value) error {
+	err := w.query(ctx, query+lock, args, func(row []driver.Value) error {
 		f.read(row)
 		return nil
 	})
+	return f, err
+}
+
+// findAfter is find when the statement has run. What it has written is recorded whether the statement's
+// context has ended or not, so the rows are lost where they cannot be read. That is no failure of the
+// statement: there is an error only if the server has ended the transaction with it.
+func (w *writing) findAfter(keys [][]any) (*found, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), askLimit)
+	defer cancel()
+	f, err := w.find(ctx, keys, "")
+	if err == nil {
+		return f, nil
+	}
+	f.lose(whyRefused)
+	if w.ask(ctx); w.wire.dead() || w.wire.has(inTransaction) {
+		return f, nil // what follows on a connection that is lost tells so
+	}
 	return f, err
 }
 
@@ -556,7 +604,7 @@ func (t *table) byKeys(columns []int, keys [][]any) (query string, args []driver
 			}
 		}
 	}
-	return b.String(), args
+	return b.String() + " " + atMost, args // a connection can have another limit
 }
 
 // asID is LastInsertId of a value of the AUTO_INCREMENT column.
@@ -574,7 +622,7 @@ func asID(v any) int64 {
 
 // identify makes identifiers of keys.
 func (w *writing) identify(keys [][]any) *found {
-	f := &found{claim: w.plan.claim}
+	f := &found{claim: w.plan.claim, utf8: w.settings.results}
 	for _, key := range keys {
 		f.add(key)
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -28,8 +29,10 @@ type knowledge struct {
 	server     server
 	schema     *catalog.Schema
 	tables     map[*catalog.Table]*table
-	procedures map[string][]*catalog.Routine // procedures and functions, by folded name
+	procedures map[string][]*catalog.Routine // procedures and functions, by routineName
 	packages   map[string]bool               // MariaDB's, folded
+	views      map[string]bool               // folded, without their database
+	lasts      bool                          // there are tables without transactions
 
 	rules *txscope.TouchRules
 	touch map[*table][]*table // the tables that are swept when that of their children is
@@ -66,6 +69,7 @@ type columnType struct {
 	name     string // of the type, in lower case
 	unsigned bool
 	length   int  // in characters, or in bytes where there are none
+	rowTime  bool // the server keeps from when and until when the row is the current one
 	ascii    bool // ASCII text is kept as it is sent
 	utf8     bool // and so is all text in UTF-8
 }
@@ -100,10 +104,10 @@ func (k *knowledge) firstMet(names []sqltext.Name) bool {
 
 // tame reports whether the source of the procedure that is called is known, and that neither it nor
 // what it calls ends transactions.
-func (k *knowledge) tame(s *sqltext.Statement) bool {
+func (k *knowledge) tame(s *sqltext.Statement, path string) bool {
 	found := false
-	for _, n := range append(slices.Clone(s.Calls), s.Reads...) {
-		for _, r := range k.procedures[strings.ToLower(n.Name)] {
+	for _, n := range inSchema(append(slices.Clone(s.Calls), s.Reads...), path) {
+		for _, r := range k.procedures[n.Name] {
 			if found = true; !k.tameRoutine(r, make(map[*catalog.Routine]bool)) {
 				return false
 			}
@@ -122,7 +126,7 @@ func (k *knowledge) tameRoutine(r *catalog.Routine, seen map[*catalog.Routine]bo
 		return false
 	}
 	for _, n := range body.Calls {
-		for _, called := range k.procedures[strings.ToLower(n.Name)] {
+		for _, called := range k.procedures[n.Name] {
 			if !k.tameRoutine(called, seen) {
 				return false
 			}
@@ -152,7 +156,6 @@ type reader struct {
 	grants   grants
 	lasting  map[string]bool // engines without transactions
 	byName   map[[2]string]*table
-	hidden   map[string]bool // schemas whose triggers cannot be seen
 	routines []*catalog.Routine
 }
 
@@ -162,18 +165,21 @@ var seed = maphash.MakeSeed()
 // others are refused, what they would show is taken to be anything.
 func readKnowledge(ctx context.Context, s *session) (*knowledge, error) {
 	r := &reader{
-		ctx: ctx, s: s, base: *s.db.base.Load(), byName: make(map[[2]string]*table), hidden: make(map[string]bool),
-		k: &knowledge{rules: s.db.Touch, tables: make(map[*catalog.Table]*table), procedures: make(map[string][]*catalog.Routine), packages: make(map[string]bool)},
+		ctx: ctx, s: s, base: *s.db.base.Load(), byName: make(map[[2]string]*table),
+		k: &knowledge{rules: s.db.Touch, tables: make(map[*catalog.Table]*table), procedures: make(map[string][]*catalog.Routine), packages: make(map[string]bool), views: make(map[string]bool)},
 	}
 	r.hash.SetSeed(seed)
-	for _, step := range []func() error{r.server, r.engines, r.privileges, r.tables, r.columns, r.keys, r.foreignKeys, r.triggers, r.views, r.procedures} {
+	for _, step := range []func() error{r.server, r.engines, r.privileges, r.tables, r.columns, r.keys, r.foreignKeys, r.packages, r.triggers, r.views, r.procedures} {
 		if err := step(); err != nil {
 			return nil, err
 		}
 	}
 	all := make([]*catalog.Table, 0, len(r.byName))
 	for _, t := range r.byName {
-		t.complete()
+		r.k.lasts = r.k.lasts || t.Lasting
+		if t.View {
+			r.k.views[strings.ToLower(t.Name)] = true
+		}
 		all = append(all, t.Table)
 		r.k.tables[t.Table] = t
 	}
@@ -191,18 +197,24 @@ func (r *reader) each(query string, fn func(row []string)) error {
 		for _, v := range values {
 			t := text(v)
 			row = append(row, t)
-			_, _ = r.hash.WriteString(t)
-			_ = r.hash.WriteByte(0)
+			r.note(t)
 		}
 		fn(row)
 		return nil
 	})
 }
 
+// note adds to the digest.
+func (r *reader) note(t string) {
+	_, _ = r.hash.WriteString(t)
+	_ = r.hash.WriteByte(0)
+}
+
 // view is each for a table of information_schema, bounded in time.
 func (r *reader) view(columns, from string, fn func(row []string)) error {
 	l := &r.k.server
-	return r.each(l.limit+"SELECT "+l.limitHint+columns+" FROM information_schema."+from, fn)
+	// A connection can have another limit of its own.
+	return r.each(l.limit+"SELECT "+l.limitHint+columns+" FROM information_schema."+from+" LIMIT 18446744073709551615", fn)
 }
 
 // text is a value as text.
@@ -224,7 +236,7 @@ func text(v driver.Value) string {
 const notSystem = ` NOT IN ('information_schema', 'mysql', 'performance_schema', 'sys')`
 
 func (r *reader) server() error {
-	return r.each("SELECT VERSION(), @@lower_case_table_names, @@innodb_autoinc_lock_mode", func(row []string) {
+	return r.each("SELECT VERSION(), @@lower_case_table_names LIMIT 1", func(row []string) {
 		sv := &r.k.server
 		sv.foldsTables = row[1] != "0"
 		version := row[0]
@@ -265,13 +277,23 @@ func (r *reader) engines() error {
 	if err != nil {
 		return err
 	}
-	return r.each("SHOW GLOBAL VARIABLES LIKE 'wsrep_on'", func(row []string) {
-		r.k.server.cluster = r.k.server.cluster || strings.EqualFold(row[1], "ON")
+	variables := "performance_schema.global_variables"
+	if r.k.server.mariadb {
+		variables = "information_schema.GLOBAL_VARIABLES"
+	}
+	err = r.each("SELECT VARIABLE_VALUE FROM "+variables+" WHERE VARIABLE_NAME = 'wsrep_on' LIMIT 1", func(row []string) {
+		r.k.server.cluster = strings.EqualFold(row[0], "ON")
 	})
+	if refused(err) {
+		r.k.server.cluster, err = true, nil // for all that is known
+	}
+	return err
 }
 
 func (r *reader) tables() error {
-	return r.view("TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, ENGINE, CREATE_OPTIONS", "TABLES WHERE TABLE_SCHEMA"+notSystem+" ORDER BY TABLE_SCHEMA, TABLE_NAME", func(row []string) {
+	merged := false
+	var parts []*table // that a table of the MERGE engine can show the rows of
+	err := r.view("TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, ENGINE, CREATE_OPTIONS", "TABLES WHERE TABLE_SCHEMA"+notSystem+" ORDER BY TABLE_SCHEMA, TABLE_NAME", func(row []string) {
 		kind, engine := row[2], strings.ToLower(row[3])
 		t := &table{Table: &catalog.Table{Schema: row[0], Name: row[1], View: strings.Contains(kind, "VIEW")}, auto: -1}
 		t.ID = r.s.db.tableName(row[0], row[1])
@@ -286,7 +308,18 @@ func (r *reader) tables() error {
 			t.partitioned = true // its rows can be in several places, too
 		}
 		r.byName[[2]string{row[0], row[1]}] = t
+		merged = merged || engine == "mrg_myisam"
+		if engine == "myisam" {
+			parts = append(parts, t)
+		}
 	})
+	if err != nil || !merged {
+		return err
+	}
+	for _, t := range parts {
+		t.Triggers = append(t.Triggers, &catalog.Trigger{Name: "mrg_myisam", On: catalog.AnyVerb, Source: catalog.Source{Opaque: true}})
+	}
+	return nil
 }
 
 // localEngines keep the rows of a table to that table. Others can keep them in other tables: MERGE,
@@ -327,6 +360,7 @@ func (r *reader) columns() error {
 			name:     row[3],
 			unsigned: strings.Contains(row[4], "unsigned"),
 			length:   length,
+			rowTime:  row[8] == "ROW START" || row[8] == "ROW END",
 			ascii:    slices.Contains(asciiSets, row[6]),
 			utf8:     row[6] == "utf8mb4",
 		})
@@ -357,7 +391,7 @@ func (r *reader) keys() error {
 		if t := r.byName[[2]string{row[0], row[1]}]; t != nil {
 			// The end of a row's time is a part of the key where rows are versioned, and no part of what
 			// names them.
-			if i := t.ColumnIndex(row[2]); i >= 0 && !t.Columns[i].Generated {
+			if i := t.ColumnIndex(row[2]); i >= 0 && !t.types[i].rowTime {
 				t.Key = append(t.Key, i)
 			}
 		}
@@ -372,23 +406,15 @@ func (r *reader) keys() error {
 	})
 }
 
-// complete works out what follows from the columns.
-func (t *table) complete() {
-	if t.View {
-		t.Lasting = false // what is under it decides
-	}
-}
-
 func (r *reader) foreignKeys() error {
-	type name struct{ schema, table, constraint string }
-	found := make(map[name]*catalog.ForeignKey)
+	found := make(map[constraint]*catalog.ForeignKey)
 	err := r.view("CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, COLUMN_NAME, REFERENCED_TABLE_SCHEMA, REFERENCED_TABLE_NAME, REFERENCED_COLUMN_NAME",
 		"KEY_COLUMN_USAGE WHERE REFERENCED_TABLE_NAME IS NOT NULL AND TABLE_SCHEMA"+notSystem+" ORDER BY CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, ORDINAL_POSITION", func(row []string) {
 			child, parent := r.byName[[2]string{row[0], row[1]}], r.tableFolded(row[4], row[5])
 			if child == nil || parent == nil {
 				return
 			}
-			n := name{row[0], row[1], row[2]}
+			n := constraint{row[0], row[1], row[2]}
 			key := found[n]
 			if key == nil {
 				key = &catalog.ForeignKey{Name: row[2], Child: child.Table, Parent: parent.Table}
@@ -401,11 +427,153 @@ func (r *reader) foreignKeys() error {
 	if err != nil {
 		return err
 	}
-	return r.view("CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, UPDATE_RULE, DELETE_RULE", "REFERENTIAL_CONSTRAINTS WHERE CONSTRAINT_SCHEMA"+notSystem+" ORDER BY CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME", func(row []string) {
-		if key := found[name{row[0], row[1], row[2]}]; key != nil {
+	err = r.view("CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, UPDATE_RULE, DELETE_RULE", "REFERENTIAL_CONSTRAINTS WHERE CONSTRAINT_SCHEMA"+notSystem+" ORDER BY CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME", func(row []string) {
+		if key := found[constraint{row[0], row[1], row[2]}]; key != nil {
 			key.OnUpdate, key.OnDelete = actionOf(row[3]), actionOf(row[4])
 		}
 	})
+	if err != nil {
+		return err
+	}
+	return r.hiddenKeys(found)
+}
+
+// constraint names a foreign key.
+type constraint struct{ schema, table, name string }
+
+// showsKeys are the privileges on a database of which one lets its user see the foreign keys there, and
+// what they do.
+var showsKeys = []string{"TRIGGER", "REFERENCES", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "CREATE VIEW", "SHOW VIEW"}
+
+// hiddenKeys reads the foreign keys that information_schema does not show, or not what they do, to a user
+// who has no more than SELECT on the database of the children. The tables themselves are shown.
+func (r *reader) hiddenKeys(found map[constraint]*catalog.ForeignKey) error {
+	names := slices.SortedFunc(maps.Keys(r.byName), func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
+	for _, at := range names {
+		child := r.byName[at]
+		if !child.innodb || slices.ContainsFunc(showsKeys, func(p string) bool { return r.grants.has(at[0], p) }) {
+			continue
+		}
+		shown := false
+		err := r.s.query(r.ctx, "SHOW CREATE TABLE "+quote(at[0])+"."+quote(at[1]), nil, func(row []driver.Value) error {
+			keys, ok := shownKeys(text(row[1]))
+			for _, key := range keys {
+				ok = ok && r.shownKey(found, child, key)
+			}
+			shown = ok
+			return nil
+		})
+		if err != nil && (r.ctx.Err() != nil || r.s.wire.dead()) {
+			return err
+		}
+		if err != nil || !shown {
+			r.s.db.Warn("MySQL: foreign keys cannot be seen, so every DELETE and UPDATE is taken to change everything: grant TRIGGER on the databases that its user has SELECT on", nil)
+			r.addHidden()
+			return nil
+		}
+	}
+	return nil
+}
+
+// addHidden takes all tables to have children that are not known.
+func (r *reader) addHidden() {
+	r.note("hidden foreign keys")
+	for _, t := range r.byName {
+		if !t.View {
+			t.Triggers = append(t.Triggers, &catalog.Trigger{Name: "?", On: catalog.Delete | catalog.Update, Source: catalog.Source{Opaque: true}})
+		}
+	}
+}
+
+// shownKey takes in a foreign key of child as SHOW CREATE TABLE writes it. It is false if that was not
+// understood.
+func (r *reader) shownKey(found map[constraint]*catalog.ForeignKey, child *table, shown shownForeignKey) bool {
+	n := constraint{child.Schema, child.Name, shown.name}
+	r.note(fmt.Sprint(shown))
+	if key := found[n]; key != nil {
+		key.OnUpdate, key.OnDelete = shown.onUpdate, shown.onDelete // which are hidden all the same
+		return true
+	}
+	schema := shown.schema
+	if schema == "" {
+		schema = child.Schema
+	}
+	parent := r.tableFolded(schema, shown.table)
+	if parent == nil {
+		return true // of a database that cannot be seen, so it cannot be written either
+	}
+	key := &catalog.ForeignKey{Name: n.name, Child: child.Table, Parent: parent.Table, OnDelete: shown.onDelete, OnUpdate: shown.onUpdate}
+	for i := range shown.columns {
+		key.Columns = append(key.Columns, child.ColumnIndex(shown.columns[i]))
+		key.Refers = append(key.Refers, parent.ColumnIndex(shown.refers[i]))
+	}
+	if slices.Contains(key.Columns, -1) || slices.Contains(key.Refers, -1) {
+		return false
+	}
+	found[n] = key
+	child.Parents = append(child.Parents, key)
+	return true
+}
+
+// shownForeignKey is a foreign key as SHOW CREATE TABLE writes it.
+type shownForeignKey struct {
+	name               string
+	columns            []string
+	schema, table      string // the parent; schema is "" if it is the child's
+	refers             []string
+	onDelete, onUpdate catalog.Action
+}
+
+// Names in SHOW CREATE TABLE, quoted or not as the connection has it.
+const (
+	shownName  = "(`(?:[^`]|``)+`|\"(?:[^\"]|\"\")+\"|[^\\s`\".,()]+)"
+	shownNames = "\\(((?:`(?:[^`]|``)+`|\"(?:[^\"]|\"\")+\"|[^`\"()])+)\\)"
+)
+
+var (
+	shownConstraint = regexp.MustCompile("(?m)^\\s*CONSTRAINT " + shownName + " FOREIGN KEY " + shownNames + " REFERENCES " + shownName + "(?:\\." + shownName + ")? " + shownNames + "(.*)$")
+	oneShownName    = regexp.MustCompile(shownName)
+)
+
+// shownKeys reads the foreign keys in what SHOW CREATE TABLE gives. ok is false if there can be others.
+func shownKeys(text string) (keys []shownForeignKey, ok bool) {
+	for _, m := range shownConstraint.FindAllStringSubmatch(text, -1) {
+		key := shownForeignKey{name: unquoted(m[1]), columns: namesIn(m[2]), table: unquoted(m[3]), refers: namesIn(m[5])}
+		if m[4] != "" {
+			key.schema, key.table = key.table, unquoted(m[4])
+		}
+		if len(key.columns) != len(key.refers) {
+			return nil, false
+		}
+		key.onDelete, key.onUpdate = shownAction(m[6], "DELETE"), shownAction(m[6], "UPDATE")
+		keys = append(keys, key)
+	}
+	return keys, len(keys) == strings.Count(strings.ToUpper(text), "FOREIGN KEY")
+}
+
+func namesIn(list string) []string {
+	names := oneShownName.FindAllString(list, -1)
+	for i := range names {
+		names[i] = unquoted(names[i])
+	}
+	return names
+}
+
+func unquoted(name string) string {
+	if q := name[:1]; len(name) > 1 && (q == "`" || q == `"`) {
+		return strings.ReplaceAll(name[1:len(name)-1], q+q, q)
+	}
+	return name
+}
+
+func shownAction(rest, verb string) catalog.Action {
+	_, rule, _ := strings.Cut(rest, "ON "+verb+" ")
+	for _, one := range []string{"CASCADE", "SET NULL", "SET DEFAULT"} {
+		if strings.HasPrefix(rule, one) {
+			return actionOf(one)
+		}
+	}
+	return catalog.NoAction
 }
 
 // tableFolded finds a table whose name may be in another case than it was made in.
@@ -480,6 +648,12 @@ func (r *reader) source(schema, text string, sql bool) catalog.Source {
 		return s
 	}
 	s.Body = sqltext.Body(sqltext.MySQL, text)
+	calls := slices.ContainsFunc(s.Body.Calls, foreign)
+	if r.k.packaged(s.Body.Calls) {
+		s.Opaque = true
+		return s
+	}
+	s.Body.Calls = inSchema(s.Body.Calls, schema)
 	for _, names := range [][]sqltext.Name{s.Body.Writes, s.Body.Reads} {
 		for i := range names {
 			if names[i].Qualifier == "" {
@@ -487,10 +661,26 @@ func (r *reader) source(schema, text string, sql bool) catalog.Source {
 			}
 		}
 	}
-	if slices.ContainsFunc(s.Body.Calls, foreign) && r.hides(schema, "EXECUTE", "routines that triggers and views call cannot be seen, so these are taken to change everything: grant EXECUTE on the database to its user") {
+	if calls && r.hides(schema, "EXECUTE", "routines that triggers and views call cannot be seen, so these are taken to change everything: grant EXECUTE on the database to its user") {
 		s.Opaque = true
 	}
 	return s
+}
+
+// routineName names a routine so that those of different databases are told apart.
+func routineName(schema, name string) string { return strings.ToLower(schema + "." + name) }
+
+// inSchema names routines as routineName does, where path is the database of names without one.
+func inSchema(names []sqltext.Name, path string) []sqltext.Name {
+	all := make([]sqltext.Name, len(names))
+	for i, n := range names {
+		schema := n.Qualifier
+		if schema == "" {
+			schema = path
+		}
+		all[i] = sqltext.Name{Name: routineName(schema, n.Name)}
+	}
+	return all
 }
 
 // hides reports whether the user lacks a privilege that it takes to see what a schema holds.
@@ -516,16 +706,22 @@ func (r *reader) views() error {
 	return err
 }
 
+// packages reads the names of MariaDB's packages, of whose routines nothing is known.
+func (r *reader) packages() error {
+	return r.view("ROUTINE_NAME", "ROUTINES WHERE ROUTINE_TYPE LIKE 'PACKAGE%' AND ROUTINE_SCHEMA"+notSystem, func(row []string) {
+		r.k.packages[strings.ToLower(row[0])] = true
+	})
+}
+
 func (r *reader) procedures() error {
 	hidden := false
 	err := r.view("ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_TYPE, ROUTINE_BODY, EXTERNAL_LANGUAGE, ROUTINE_DEFINITION", "ROUTINES WHERE ROUTINE_SCHEMA"+notSystem+" ORDER BY ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_TYPE", func(row []string) {
 		if strings.HasPrefix(row[2], "PACKAGE") {
-			r.k.packages[strings.ToLower(row[1])] = true
 			return
 		}
 		sql := row[3] == "SQL" && (row[4] == "" || row[4] == "SQL")
 		hidden = hidden || sql && row[5] == ""
-		routine := &catalog.Routine{Name: strings.ToLower(row[1]), Source: r.source(row[0], row[5], sql)}
+		routine := &catalog.Routine{Name: routineName(row[0], row[1]), Source: r.source(row[0], row[5], sql)}
 		r.routines = append(r.routines, routine)
 		r.k.procedures[routine.Name] = append(r.k.procedures[routine.Name], routine)
 	})

@@ -76,6 +76,18 @@ func TestNothingIsMissed(t *testing.T) {
 		{"a function that writes, in a transaction", nil, []string{"BEGIN", "SET @x = note_it(3)", "COMMIT"}, tokens.Row("notes", 4)},
 		{"a view that writes", nil, []string{"SELECT * FROM writers"}, tokens.Row("notes", 4)},
 		{"a procedure that commits", nil, []string{"BEGIN", "UPDATE users SET v = 9 WHERE id = 1", "CALL wild(2)", "ROLLBACK"}, user(1)},
+		{"sql_select_limit", nil, []string{"SET sql_select_limit = 1", "UPDATE users SET v = 9 WHERE id IN (2, 3, 77)"}, user(3)},
+		{"sql_select_limit and the schema", nil, []string{"SET sql_select_limit = 1", "UPDATE watched SET v = 9"}, tokens.Row("seen", 1)},
+		{"sql_select_limit and an upsert", nil, []string{"SET sql_select_limit = 1", "INSERT INTO tags VALUES ('abc', 5), ('Y', 5) ON DUPLICATE KEY UPDATE v = 5"}, tokens.Row("tags", "y")},
+		{"an upsert with zero", nil, []string{"INSERT INTO notes (id, v) VALUES (1, 5), (0, 5) ON DUPLICATE KEY UPDATE v = 9"}, tokens.Row("notes", 4)},
+		{"an upsert with a text for zero", nil, []string{"INSERT INTO notes (id, v) VALUES (1, 5), ('0', 5) ON DUPLICATE KEY UPDATE v = 9"}, tokens.Row("notes", 4)},
+		{"an upsert that is cut off", nil, []string{"SET sql_mode = ''", "INSERT INTO tags VALUES ('x', 9), ('" + strings.Repeat("q", 60) + "', 1) ON DUPLICATE KEY UPDATE v = 9"}, tokens.Row("tags", strings.Repeat("q", 50))},
+		{"an upsert that is clamped", []string{"CREATE TABLE tiny (id TINYINT PRIMARY KEY, v INT)"}, []string{"SET sql_mode = ''", "INSERT INTO tiny VALUES (1, 9), (300, 1) ON DUPLICATE KEY UPDATE v = 9"}, tokens.Row("tiny", 127)},
+		{"an insert that is clamped", []string{"CREATE TABLE tiny (id TINYINT PRIMARY KEY, v INT)"}, []string{"INSERT IGNORE INTO tiny VALUES (300, 1)"}, tokens.Row("tiny", 127)},
+		{"PAD_CHAR_TO_FULL_LENGTH", []string{"CREATE TABLE cc (id CHAR(10) PRIMARY KEY, v INT)", "INSERT INTO cc VALUES ('abc', 1)"}, []string{"SET sql_mode = 'PAD_CHAR_TO_FULL_LENGTH'", "UPDATE cc SET v = 2"}, tokens.Row("cc", "abc")},
+		{"SET NAMES", []string{"INSERT INTO tags VALUES ('ü', 1)"}, []string{"SET NAMES latin1", "UPDATE tags SET v = 9"}, tokens.Row("tags", "ü")},
+		{"character_set_results", []string{"INSERT INTO tags VALUES ('ü', 1)"}, []string{"SET character_set_results = latin1", "DELETE FROM tags WHERE v = 1"}, tokens.Row("tags", "ü")},
+		{"autocommit in quotes", nil, []string{"SET autocommit = 0", "UPDATE users SET v = 9 WHERE id = 1", "SET `autocommit` = 1", "ROLLBACK"}, user(1)},
 		{"a table that another connection has made", []string{}, []string{"! UPDATE later SET v = 2"}, tokens.Table("later")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -125,6 +137,53 @@ func (f *fixture) conn(db *sql.DB) *sql.Conn {
 	f.must(err)
 	f.Cleanup(func() { _ = c.Close() })
 	return c
+}
+
+// TestPublishedAtTheEnd: a statement that could have committed and has not leaves nothing unpublished.
+func TestPublishedAtTheEnd(t *testing.T) {
+	for _, text := range []string{
+		"CHECKSUM TABLE users", "UNLOCK TABLES", "LOAD INDEX INTO CACHE logs", "CACHE INDEX logs IN default", "PURGE BINARY LOGS BEFORE '2000-01-01'",
+		"SET autocommit = 1", "CREATE TEMPORARY TABLE x (id INT)", "DROP TEMPORARY TABLE IF EXISTS x", "DROP TEMPORARY SEQUENCE IF EXISTS x",
+		"SET STATEMENT max_statement_time = 5 FOR CHECKSUM TABLE users", "CALL tame(1)", "DO 1", "SELECT 1", "EXECUTE IMMEDIATE 'SELECT 1'", "SET @x = 1",
+		"! CREATE TABEL x", "! UPDATE nowhere SET v = 1", "! INSERT INTO users (id) VALUES (2)",
+	} {
+		t.Run(text, func(t *testing.T) {
+			f := setUp(t, nil)
+			c := f.conn(f.db)
+			f.execOn(c, "BEGIN")
+			f.execOn(c, "UPDATE users SET v = 9 WHERE id = 1")
+			if text, fails := strings.CutPrefix(text, "! "); !fails {
+				f.execOn(c, text)
+			} else if _, err := c.ExecContext(f.ctx, text); err == nil {
+				t.Fatal("it has not failed")
+			}
+			var v int
+			f.must(f.bare.QueryRow("SELECT v FROM users WHERE id = 1").Scan(&v))
+			if v == 9 {
+				t.Fatal("it has committed")
+			}
+			got := f.published(func() { f.execOn(c, "COMMIT") })
+			if !slices.Contains(got, "users#1") && !slices.Contains(got, "*#!") {
+				t.Errorf("COMMIT has published %v", got)
+			}
+		})
+	}
+}
+
+// TestQuotedFunctions: a function is one however it is written.
+func TestQuotedFunctions(t *testing.T) {
+	f := setUp(t, nil)
+	for _, where := range []string{"`rand`() < 2", "rand\f() < 2", "rand /* */ () < 2", "RAND( ) < 2"} {
+		got := f.published(func() {
+			_, err := f.db.ExecContext(f.ctx, "UPDATE users SET v = v + 1 WHERE "+where)
+			if err != nil {
+				t.Logf("%s: %v", where, err)
+			}
+		})
+		if len(got) > 0 && !slices.Equal(got, []string{"users#!"}) {
+			t.Errorf("%s: published %v", where, got)
+		}
+	}
 }
 
 // TestPreparedSavepoint: what a prepared SAVEPOINT does depends on when it runs.
@@ -190,8 +249,9 @@ func (f *fixture) waitsForLock() {
 	f.Helper()
 	deadline := time.Now().Add(20 * time.Second)
 	for {
+		var name string
 		var n int
-		f.must(f.bare.QueryRow("SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_state = 'LOCK WAIT'").Scan(&n))
+		f.must(f.bare.QueryRow("SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'").Scan(&name, &n))
 		if n > 0 {
 			return
 		}
@@ -317,7 +377,7 @@ func TestLostInCommit(t *testing.T) {
 			})
 			sent := false
 			wire.set(func(b []byte) error {
-				if !bytes.HasSuffix(b, []byte("COMMIT")) {
+				if !bytes.Contains(b, []byte("COMMIT")) {
 					return nil
 				}
 				sent = true

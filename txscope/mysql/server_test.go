@@ -26,24 +26,26 @@ func TestKeySpelling(t *testing.T) {
 		stored any
 		by     any // compares equal
 		ids    []any
+
+		converted bool // by is of another type than the column
 	}{
-		{"INT", 7, " 07", []any{7}},
-		{"INT", -7, -7, []any{-7}},
-		{"BIGINT UNSIGNED", "18446744073709551615", uint64(1<<64 - 1), []any{uint64(1<<64 - 1)}},
-		{"INT(5) ZEROFILL", 7, 7, []any{7}},
-		{"TINYINT(1)", true, 1, []any{true, 1}},
-		{"VARCHAR(50)", "Abc", "ABC ", []any{"Abc"}},
-		{"VARCHAR(50)", "007", "007", []any{"007", 7}},
-		{"VARCHAR(50)", "a/b,c", "a/b,c", []any{"a/b,c"}},
-		{"CHAR(10)", "Abc", "abc", []any{"Abc"}},
-		{"VARCHAR(50) COLLATE utf8mb4_bin", "Abc", "Abc", []any{"Abc"}},
-		{"CHAR(36)", upper, id, []any{upper, id}},
-		{"UUID", upper, upper, []any{id}},
-		{"BINARY(16)", raw, raw, []any{raw, id}},
-		{"VARBINARY(20)", []byte{1, 0, 255}, []byte{1, 0, 255}, []any{[]byte{1, 0, 255}}},
-		{"BINARY(4)", []byte("ab"), []byte("ab\x00\x00"), []any{[]byte("ab\x00\x00")}},
-		{"ENUM('x','Y')", "y", "y", []any{"Y"}},
-		{"INET6", "2001:DB8::1", "2001:db8::1", []any{"2001:db8::1"}},
+		{"INT", 7, " 07", []any{7}, true},
+		{"INT", -7, -7, []any{-7}, false},
+		{"BIGINT UNSIGNED", "18446744073709551615", uint64(1<<64 - 1), []any{uint64(1<<64 - 1)}, false},
+		{"INT(5) ZEROFILL", 7, 7, []any{7}, false},
+		{"TINYINT(1)", true, 1, []any{true, 1}, false},
+		{"VARCHAR(50)", "Abc", "ABC ", []any{"Abc"}, false},
+		{"VARCHAR(50)", "007", "007", []any{"007", 7}, false},
+		{"VARCHAR(50)", "a/b,c", "a/b,c", []any{"a/b,c"}, false},
+		{"CHAR(10)", "Abc", "abc", []any{"Abc"}, false},
+		{"VARCHAR(50) COLLATE utf8mb4_bin", "Abc", "Abc", []any{"Abc"}, false},
+		{"CHAR(36)", upper, id, []any{upper, id}, false},
+		{"UUID", upper, upper, []any{id}, false},
+		{"BINARY(16)", raw, raw, []any{raw, id}, false},
+		{"VARBINARY(20)", []byte{1, 0, 255}, []byte{1, 0, 255}, []any{[]byte{1, 0, 255}}, false},
+		{"BINARY(4)", []byte("ab"), []byte("ab\x00\x00"), []any{[]byte("ab\x00\x00")}, false},
+		{"ENUM('x','Y')", "y", "y", []any{"Y"}, true},
+		{"INET6", "2001:DB8::1", "2001:db8::1", []any{"2001:db8::1"}, true},
 	} {
 		for _, interpolate := range []bool{false, true} {
 			t.Run(c.column, func(t *testing.T) {
@@ -67,7 +69,9 @@ func TestKeySpelling(t *testing.T) {
 					{"DELETE FROM k WHERE id = ?", []any{c.by}},
 				} {
 					got := f.published(func() { f.execOn(f.db, step.query, step.args...) })
-					// What is certain beforehand is written in one spelling more than asked for.
+					if strings.Contains(step.query, "DUPLICATE") && c.converted && slices.Equal(got, []string{"k#!"}) {
+						continue // what the server makes of the value is not known
+					}
 					if !slices.Equal(got, want) {
 						t.Errorf("%s: published %v, want %v\n%s", step.query, got, want, f.reasons())
 					}

@@ -221,6 +221,9 @@ func (s *session) lookUp(ctx context.Context, t *table, keys [][]any) []lookup {
 		c.parents, c.columns = k.references(t)
 	}
 	f := &found{claim: c}
+	if slices.ContainsFunc(c.columns, func(i int) bool { return t.Columns[i].Kind == catalog.Text }) {
+		f.utf8 = s.setUp(ctx).results
+	}
 	query, args := t.byKeys(c.columns, keys)
 	err := s.query(ctx, query+k.server.skipsLocked, args, func(row []driver.Value) error {
 		f.read(row)
@@ -239,20 +242,17 @@ func (s *session) lookUp(ctx context.Context, t *table, keys [][]any) []lookup {
 	return more
 }
 
-// children reads whose children the rows are that the statement has written.
+// children reads whose children the rows are that the statement has written. Its error is that of findAfter.
 func (w *writing) children(f *found, keys [][]any) error {
 	if len(w.plan.claim.parents) == 0 || f.lost != "" || len(keys) == 0 {
 		return nil
 	}
-	now, err := w.find(keys, "")
-	switch {
-	case err != nil && w.fatal(err):
-		return err
-	case err != nil, now.lost != "":
-		f.lose(whyRefused)
+	now, err := w.findAfter(keys)
+	if now.lost != "" {
+		f.lose(now.lost)
 	}
 	f.above.merge(&now.above)
-	return nil
+	return err
 }
 
 // touching runs a statement that names its rows, and notes their parents, the old ones and the new ones.
@@ -264,7 +264,7 @@ func (w *writing) touching(keys [][]any, run func() (driver.Result, error)) (dri
 		if c.returns && !c.dml.Upsert {
 			return w.returning(run)
 		}
-		old, err := w.find(keys, forUpdate)
+		old, err := w.find(w.ctx, keys, forUpdate)
 		switch {
 		case err != nil && w.fatal(err):
 			return nil, err

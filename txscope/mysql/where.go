@@ -7,15 +7,6 @@ import (
 	"github.com/alkey-go/alkey/txscope/internal/sqltext"
 )
 
-// choice is a part of a text that chooses rows, or an expression, as far as it must be understood to
-// know that it means the same when it is evaluated a moment later.
-type choice struct {
-	text         string
-	pos          int
-	placeholders int
-	stable       bool
-}
-
 // deterministic reports whether the value of an expression depends on the row only.
 func deterministic(expression string) bool {
 	_, ok := chooses(expression)
@@ -26,72 +17,54 @@ func deterministic(expression string) bool {
 // what is in the rows and nothing else: no other table, no clock, no chance, no variable, and no LIMIT,
 // since which rows come first is not certain. In doubt it is not. It counts the placeholders.
 func chooses(text string) (placeholders int, stable bool) {
-	c := &choice{text: text, stable: true}
-	for c.stable && c.pos < len(c.text) {
-		c.step()
+	// A backslash in a string means one thing or another by the server's mode.
+	list, ok := sqltext.Tokens(sqltext.MySQL, text)
+	if !ok || strings.Contains(text, `\`) {
+		return 0, false
 	}
-	return c.placeholders, c.stable
-}
-
-func (c *choice) step() {
-	switch b := c.text[c.pos]; {
-	case b == '?':
-		c.placeholders++
-		c.pos++
-	case b == '\'' || b == '"' || b == '`':
-		c.quoted(b)
-	case b == '@', b == '#', b == '\\', strings.HasPrefix(c.text[c.pos:], "--"), strings.HasPrefix(c.text[c.pos:], "/*"):
+	var last, before sqltext.Token
+	for _, t := range list {
 		// Comments can be code, and a "--" need be none.
-		c.stable = false
-	case wordByte(b):
-		c.word()
-	default:
-		c.pos++
-	}
-}
-
-// quoted moves over what is in quotes. A backslash within means one thing or another by the server's mode.
-func (c *choice) quoted(quote byte) {
-	for c.pos++; c.pos < len(c.text); c.pos++ {
-		switch c.text[c.pos] {
-		case '\\':
-			c.stable = false
-			return
-		case quote:
-			if c.pos+1 < len(c.text) && c.text[c.pos+1] == quote {
-				c.pos++
-				continue
-			}
-			c.pos++
-			return
+		if strings.TrimLeft(text[last.Span.To:t.Span.From], spaces) != "" || t.Is("-") && last.Is("-") {
+			return placeholders, false
 		}
+		switch {
+		case t.Kind == sqltext.Placeholder:
+			placeholders++
+		case t.Kind == sqltext.Variable,
+			t.Kind == sqltext.Sign && !strings.Contains(plainSigns, t.Text),
+			t.Kind == sqltext.Word && slices.Contains(unstableWords, t.Text),
+			t.Is("(") && !opens(before, last, text):
+			return placeholders, false
+		}
+		before, last = last, t
 	}
-	c.stable = false
+	return placeholders, strings.TrimLeft(text[last.Span.To:], spaces) == ""
 }
 
-func (c *choice) word() {
-	from := c.pos
-	for c.pos < len(c.text) && wordByte(c.text[c.pos]) {
-		c.pos++
+// opens reports whether what stands before a parenthesis is no call, or one that is stable. before stands
+// before that. A name in quotes is called, whatever it is, and "x" can be a name.
+func opens(before, last sqltext.Token, text string) bool {
+	switch last.Kind {
+	case sqltext.Word:
+		return slices.Contains(stableFunctions, last.Text) && !before.Is(".")
+	case sqltext.Quoted:
+		return false
+	case sqltext.Literal:
+		return text[last.Span.From] != '"'
 	}
-	word := strings.ToLower(c.text[from:c.pos])
-	if slices.Contains(unstableWords, word) {
-		c.stable = false
-		return
-	}
-	rest := strings.TrimLeft(c.text[c.pos:], " \t\r\n")
-	if strings.HasPrefix(rest, "(") && (from > 0 && c.text[from-1] == '.' || !slices.Contains(stableFunctions, word)) {
-		c.stable = false
-	}
+	return true
 }
 
-func wordByte(b byte) bool {
-	return b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || b == '_' || b == '$' || b >= 0x80
-}
+const (
+	spaces     = " \t\n\v\f\r"
+	plainSigns = "()=<>!+-*/%.,&|^~"
+)
 
 // unstableWords are those that choose by something else than the row without a parenthesis after them.
 var unstableWords = []string{
 	"limit", "select", "table", "values", "with", "current", "next", "previous", "procedure", "match", "rownum",
+	"nextval", "currval", "lastval",
 	"current_timestamp", "current_date", "current_time", "localtime", "localtimestamp", "utc_date", "utc_time", "utc_timestamp", "sysdate",
 }
 
@@ -115,8 +88,8 @@ var otherFunctions = []string{
 	"uuid", "uuid_short", "rand", "last_insert_id", "row_count", "found_rows", "connection_id", "user", "current_user", "session_user", "system_user", "database", "schema", "version", "sleep", "benchmark", "get_lock", "release_lock", "is_free_lock", "is_used_lock",
 	"count", "sum", "avg", "min", "max", "group_concat", "std", "stddev", "variance", "bit_and", "bit_or", "bit_xor", "json_arrayagg", "json_objectagg", "json_object", "json_array", "json_set", "json_insert", "json_replace", "json_remove", "json_merge", "json_merge_patch", "json_merge_preserve", "json_table", "json_quote", "json_pretty",
 	"row_number", "rank", "dense_rank", "lag", "lead", "first_value", "last_value", "nth_value", "ntile", "percent_rank", "cume_dist", "over", "partition",
-	"values", "value", "values", "select", "from", "join", "exists", "all", "some", "distinct", "union", "except", "intersect", "as", "into", "using", "set", "limit", "having", "with", "rows", "range", "index", "key", "use", "force", "ignore",
-	"varchar", "decimal", "numeric", "int", "bigint", "smallint", "tinyint", "float", "double", "char", "datetime", "enum", "primary", "unique", "references", "check", "default", "foreign",
+	"values", "value", "select", "from", "join", "exists", "all", "some", "distinct", "union", "except", "intersect", "as", "into", "using", "set", "limit", "having", "with", "rows", "range", "index", "key", "use", "force", "ignore",
+	"varchar", "decimal", "numeric", "int", "bigint", "smallint", "tinyint", "float", "double", "datetime", "enum", "primary", "unique", "references", "check", "default", "foreign",
 	"nextval", "lastval", "setval", "aes_encrypt", "aes_decrypt", "password", "encode", "decode", "compress", "uncompress", "random_bytes", "load_file", "export_set", "make_set", "conv", "oct", "bin", "pi", "sin", "cos", "tan", "atan", "atan2", "asin", "acos", "cot", "degrees", "radians", "quote", "space", "to_base64", "from_base64", "weight_string", "any_value", "grouping", "nvl", "nvl2", "name_const", "st_distance", "point",
 }
 

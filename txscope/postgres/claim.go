@@ -90,6 +90,7 @@ func (r *resolver) act(st *sqltext.Statement, named *table, effect *catalog.Effe
 		return nil, whyMoved
 	}
 	a.touches = r.db.touches(a, columns)
+	r.settleTouches(a)
 	a.needed = a.needs()
 	if stays {
 		a.keys = r.keys(st, a)
@@ -111,15 +112,55 @@ func (r *resolver) keys(st *sqltext.Statement, a *action) [][]sqltext.Operand {
 		default:
 			return nil // how text is compared, and spelled in the database, no statement tells
 		}
+		if a.table.wraps[i] {
+			return nil
+		}
 	}
 	if a.verb&catalog.Insert != 0 {
 		// OVERRIDING USER VALUE ignores the values. Of an upsert the row can be another, by another key.
 		if a.verb&catalog.Update != 0 && a.table.Uniques > 0 || strings.Contains(strings.ToLower(st.Span.Of(r.plan.query)), "overriding") {
 			return nil
 		}
-		return a.inserted()
+		return r.certain(a.inserted())
 	}
-	return a.chosen()
+	return r.certain(a.chosen())
+}
+
+// certain returns the keys if their arguments stand in no other place of the text: there they may get
+// another type, and with it another value.
+func (r *resolver) certain(keys [][]sqltext.Operand) [][]sqltext.Operand {
+	for _, key := range keys {
+		if slices.ContainsFunc(key, r.repeated) {
+			return nil
+		}
+	}
+	return keys
+}
+
+// repeated reports whether an operand is an argument that the text has more than once.
+func (r *resolver) repeated(o sqltext.Operand) bool {
+	if o.Kind != sqltext.Argument {
+		return false
+	}
+	if r.arguments == nil {
+		r.arguments = sqltext.Arguments(sqltext.Postgres, r.plan.query)
+	}
+	return r.arguments[o.Ordinal] > 1
+}
+
+// settleTouches has the parents of rows asked for where the text gives them by arguments that are not
+// certain.
+func (r *resolver) settleTouches(a *action) {
+	for _, t := range a.touches {
+		for _, row := range a.dml.Values {
+			for _, at := range t.given {
+				if at < len(row) && r.repeated(row[at]) {
+					t.given = nil
+					break
+				}
+			}
+		}
+	}
 }
 
 // inserted are the keys of VALUES.

@@ -137,9 +137,9 @@ func TestDeferred(t *testing.T) {
 	}
 	f.expect("")
 	f.inTx(func(tx *sql.Tx) { f.exec(tx, `INSERT INTO children VALUES (1, 1)`) })
-	f.expect("children! parents!")
+	f.expect("children#1 parents!")
 	f.exec(f.db, `INSERT INTO children VALUES (2, 1)`)
-	f.expect("children! parents!")
+	f.expect("children#2 parents!")
 }
 
 // TestErrors: those of statements are the bare driver's, however the capture runs them.

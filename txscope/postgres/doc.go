@@ -20,8 +20,8 @@
 // trigger changes the key. They are told
 //
 //   - by integers and UUIDs in the text or among the arguments, for conditions "key = value" and "key IN
-//     (values)" and for VALUES. Of other Go values, text above all, what the database makes of them is not
-//     certain;
+//     (values)" and for VALUES. Of other Go values, text above all, of keys of type oid, and of arguments
+//     that stand in the text more than once, what the database makes of them is not certain;
 //   - else by the keys that the statement returns: those of its own RETURNING, or of one that the capture
 //     adds to it. None is added where the user may not read the key, where policies hide rows, and to
 //     statements that are run as a query and return nothing.
@@ -63,7 +63,8 @@
 // does a UUID in 16 bytes. Keys of all other types, numeric, floating point and times above all, have
 // no exact text: their tables are swept.
 //
-// Temporary tables have no identifiers: nobody else sees them.
+// Temporary tables have no identifiers: nobody else sees them. On a connection that has temporary views,
+// what may run the functions in them is left to the judge.
 //
 // # The schema
 //
@@ -79,10 +80,12 @@
 //
 // Writes of other programs, and those that functions make through dblink, foreign data wrappers' own
 // connections or background workers: follow them with tokens.Bump, or txscope.Changed. Sequences, large
-// objects and the catalogue itself have no keys. Of what is done through Conn.Bare the judge sees all that
-// a transaction does that is begun and ended by the wrapped connection; outside of one, use of the
-// bare connection changes all keys. A transaction must not be ended and another begun through the
-// bare connection in one use of it.
+// objects and the catalogue itself have no keys. Functions that are given to pgx
+// (stdlib.OptionAfterConnect, stdlib.OptionResetSession) run unseen: the search_path that they set counts,
+// what they write does not, nor what temporary views call that they make. Of what is done through Conn.Bare
+// the judge sees all that a transaction does that is begun and ended by the wrapped connection; outside
+// of one, use of the bare connection changes all keys. A transaction must not be ended and another begun
+// through the bare connection in one use of it.
 //
 // The server must show a session its own locks. Where it does not (no right to read pg_locks, a
 // pooler that divides transactions between connections, a database that is only compatible), which is found

@@ -24,6 +24,11 @@ type loader struct {
 	order     []*table
 	functions map[uint32]*function
 	named     map[uint32]sqltext.Name // tables and functions, as a Source names them
+
+	divided map[uint32][]int // the columns by which the rows of a table are divided into partitions
+	anyhow  map[uint32]bool  // or by more than columns
+
+	runs map[*table][]string // the functions of a table's triggers
 }
 
 type function struct {
@@ -51,6 +56,9 @@ func load(ctx context.Context, s *session, db *database, user, fingerprint strin
 		tables:    make(map[uint32]*table),
 		functions: make(map[uint32]*function),
 		named:     make(map[uint32]sqltext.Name),
+		divided:   make(map[uint32][]int),
+		anyhow:    make(map[uint32]bool),
+		runs:      make(map[*table][]string),
 	}
 	l.schema.byOID = l.tables
 	for _, step := range []func() error{
@@ -139,11 +147,9 @@ func (l *loader) readColumns() error {
 )
 SELECT a.attrelid, a.attname, a.attnum, t.typname, t.typtype, t.typnamespace = 'pg_catalog'::regnamespace,
 	a.attgenerated <> '', a.attidentity <> '' OR a.atthasdef,
-	pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT'),
-	coalesce(k.collisdeterministic, true)
+	pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')
 FROM pg_catalog.pg_attribute a JOIN (`+userTables+`) ON c.oid = a.attrelid
 JOIN base ON base.oid = a.atttypid JOIN pg_catalog.pg_type t ON t.oid = base.type
-LEFT JOIN pg_catalog.pg_collation k ON k.oid = a.attcollation
 WHERE a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum`, func(r row) error {
 		t := l.tables[r.oid(0)]
@@ -155,6 +161,7 @@ ORDER BY a.attrelid, a.attnum`, func(r row) error {
 		t.Columns = append(t.Columns, c)
 		t.numbers = append(t.numbers, int16(r.number(2)))
 		t.readable = append(t.readable, r.is(8))
+		t.wraps = append(t.wraps, r.text(3) == "oid")
 		return nil
 	})
 }
@@ -216,13 +223,47 @@ WHERE i.indisunique OR i.indisexclusion`, func(r row) error {
 }
 
 func (l *loader) readPartitions() error {
-	return l.each(`SELECT c.oid, pg_catalog.pg_partition_root(c.oid)::oid FROM `+userTables+` WHERE c.relispartition`, func(r row) error {
+	err := l.each(`SELECT c.oid, pg_catalog.pg_partition_root(c.oid)::oid FROM `+userTables+` WHERE c.relispartition`, func(r row) error {
 		t, root := l.tables[r.oid(0)], l.tables[r.oid(1)]
 		if t != nil && root != nil && t != root {
 			t.partitionOf = root
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return l.each(`SELECT partrelid, array_to_string(partattrs::int2[], ' ') FROM pg_catalog.pg_partitioned_table`, func(r row) error {
+		t := l.tables[r.oid(0)]
+		if t == nil {
+			return nil
+		}
+		columns, ok := t.columns(r.text(1)) // an expression is number 0
+		if ok {
+			columns, ok = translate(t, columns)
+		}
+		root := t.root().oid
+		l.divided[root] = append(l.divided[root], columns...)
+		if !ok {
+			l.anyhow[root] = true
+		}
+		return nil
+	})
+}
+
+// moves makes of a trigger of a table that is partitioned, for INSERT or DELETE, the one for rows that
+// an UPDATE moves to another partition: they are deleted from one and inserted into the other. It is nil
+// if there is none.
+func (l *loader) moves(t *table, tr *catalog.Trigger) *catalog.Trigger {
+	columns, divided := l.divided[t.oid]
+	if !divided || tr.On&(catalog.Insert|catalog.Delete) == 0 {
+		return nil
+	}
+	move := &catalog.Trigger{Name: tr.Name, On: catalog.Update, Source: tr.Source}
+	if !l.anyhow[t.oid] {
+		move.Columns = columns
+	}
+	return move
 }
 
 // readInheritance relates the tables of a family: what is written to one can show in the others.
@@ -314,14 +355,13 @@ var harmlessExtensions = []string{
 // readFunctions reads what users have made. A function that is not volatile writes nothing itself,
 // but can call one that does.
 func (l *loader) readFunctions() error {
-	err := l.each(`SELECT p.oid, n.nspname, p.proname, p.prokind, p.provolatile, g.lanname, p.prosrc, p.prosqlbody IS NOT NULL,
+	err := l.each(`SELECT p.oid, n.nspname, p.proname, p.prokind, p.provolatile, g.lanname, coalesce(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc), p.prosqlbody IS NOT NULL,
 	(SELECT e.extname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
 		WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e' LIMIT 1)
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace AND `+ofUsers+` JOIN pg_catalog.pg_language g ON g.oid = p.prolang`, func(r row) error {
 		f := &function{Routine: &catalog.Routine{Name: r.text(2)}}
 		language, volatile := r.text(5), r.text(4) == "v"
-		source := strings.ToLower(r.text(6))
-		f.steers = strings.Contains(source, "set_config") || strings.Contains(source, "search_path") || strings.Contains(source, " role") || strings.Contains(source, "authorization")
+		f.steers = slices.ContainsFunc(sqltext.Words(sqltext.Postgres, r.text(6)), steersWord)
 		switch {
 		case language == "sql" && r.is(7):
 			f.dependsOnly = true
@@ -334,6 +374,9 @@ FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespa
 		default:
 			f.Pure = !volatile
 			f.Source.Opaque = volatile
+		}
+		if slices.ContainsFunc(f.Source.Body.Calls, obscure) {
+			f.Source.Opaque = true
 		}
 		l.functions[r.oid(0)] = f
 		l.named[r.oid(0)] = sqltext.Name{Qualifier: r.text(1), Name: r.text(2)}
@@ -359,6 +402,16 @@ WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.refclassid IN ('pg_catalo
 		}
 		return nil
 	})
+}
+
+// steersWord reports whether a word of a function's source can stand for a change of the search_path, of
+// what is found along it, or of the role.
+func steersWord(w string) bool {
+	switch w {
+	case "set_config", "search_path", "schema", "role", "authorization", "reset", "discard", "drop", "temp", "temporary":
+		return true
+	}
+	return false
 }
 
 // Bits of pg_trigger.tgtype.
@@ -393,6 +446,9 @@ FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' ORD
 			if f.Pure && tr.Before {
 				tr.Source.Body.Whole = true // which columns it assigns is not known
 			}
+			l.runs[t.root()] = append(l.runs[t.root()], f.Name)
+		} else if r.oid(3) >= firstUserID {
+			tr.Source.Opaque = true // a function of one session only
 		}
 		if attributes := r.text(4); attributes != "" {
 			columns, ok := t.columns(attributes)
@@ -403,7 +459,11 @@ FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' ORD
 				tr.Columns = columns
 			}
 		}
-		t.root().Triggers = append(t.root().Triggers, tr)
+		root := t.root()
+		root.Triggers = append(root.Triggers, tr)
+		if move := l.moves(root, tr); move != nil {
+			root.Triggers = append(root.Triggers, move)
+		}
 		return nil
 	})
 }
@@ -435,6 +495,7 @@ WHERE r.oid >= `+strconv.Itoa(firstUserID)+` ORDER BY r.oid`, func(r row) error 
 		name, known := l.named[r.oid(4)]
 		switch body := &one.source.Body; {
 		case !known:
+			one.source.Opaque = one.source.Opaque || r.is(3) && r.oid(4) >= firstUserID
 		case r.is(3):
 			body.Calls = append(body.Calls, name)
 		case one.view:
@@ -482,7 +543,9 @@ func (l *loader) readHidden() error {
 	return l.each(`SELECT oprcode::oid FROM pg_catalog.pg_operator WHERE oid >= `+strconv.Itoa(firstUserID)+`
 UNION SELECT castfunc FROM pg_catalog.pg_cast WHERE castfunc >= `+strconv.Itoa(firstUserID)+`
 UNION SELECT d.refobjid FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_constraint'::regclass AND d.objid = k.oid AND d.refclassid = 'pg_catalog.pg_proc'::regclass
-	WHERE k.contypid <> 0`, func(r row) error {
+	WHERE k.contypid <> 0
+UNION SELECT d.refobjid FROM pg_catalog.pg_type t JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid AND d.refclassid = 'pg_catalog.pg_proc'::regclass
+	WHERE t.typtype = 'd'`, func(r row) error {
 		f := l.functions[r.oid(0)]
 		if f == nil || f.Pure {
 			return nil
@@ -540,17 +603,40 @@ func (l *loader) finish() {
 	l.schema.steering = l.callers(func(f *function) bool {
 		return f.Source.Opaque || f.Source.Body.Dynamic || f.steers
 	})
-	for _, t := range l.order {
-		if t.View && slices.ContainsFunc(t.Definition.Body.Calls, func(n sqltext.Name) bool { return l.schema.steering[n.Name] }) {
-			l.schema.steering[t.Name] = true
-		}
-	}
+	l.findSteering()
 	l.schema.Schema = catalog.New(tables, routines, false)
 	for _, t := range l.order {
 		if root := t.partitionOf; root != nil {
 			// What is done to a partition by its name has the same consequences.
 			t.Triggers, t.Rules, t.Parents, t.Children = root.Triggers, root.Rules, root.Parents, root.Children
 		}
+	}
+}
+
+// findSteering finds the tables and views by which the search_path or the role may be changed.
+func (l *loader) findSteering() {
+	steering := l.schema.steering
+	known := func(n sqltext.Name) bool { return steering[n.Name] }
+	runs := func(s *catalog.Source) bool {
+		return s.Opaque || slices.ContainsFunc(s.Body.Calls, known) || slices.ContainsFunc(s.Body.Reads, known)
+	}
+	for found := true; found; { // what reads such a view is one, too
+		found = false
+		for _, t := range l.order {
+			if t.View && !steering[t.Name] && runs(&t.Definition) {
+				steering[t.Name], found = true, true
+			}
+		}
+		for _, f := range l.functions {
+			if !steering[f.Name] && runs(&f.Source) {
+				steering[f.Name], found = true, true
+			}
+		}
+	}
+	for _, t := range l.order {
+		t.steers = slices.ContainsFunc(l.runs[t], func(name string) bool { return steering[name] }) ||
+			slices.ContainsFunc(t.Triggers, func(tr *catalog.Trigger) bool { return runs(&tr.Source) }) ||
+			slices.ContainsFunc(t.Rules, func(s catalog.Source) bool { return runs(&s) })
 	}
 }
 
@@ -589,6 +675,10 @@ func fingerprint(ctx context.Context, s *session) (string, error) {
 	`+versions("pg_policy", "true")+`,
 	`+versions("pg_namespace", ofUsersAs("x"))+`,
 	`+versions("pg_attrdef", "true")+`,
+	`+versions("pg_type", "x.typtype = 'd' AND x.oid >= "+first)+`,
+	`+versions("pg_event_trigger", "true")+`,
+	(SELECT count(*) || ':' || coalesce(sum(pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', r.oid, r.rolname, r.rolsuper, r.rolinherit, r.rolbypassrls), 0)), 0) FROM pg_catalog.pg_roles r),
+	(SELECT count(*) || ':' || coalesce(sum(pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', m.roleid, m.member, m.xmin), 0)), 0) FROM pg_catalog.pg_auth_members m),
 	`+versions("pg_operator", "x.oid >= "+first)+`,
 	`+versions("pg_cast", "x.oid >= "+first)+`)`)
 	if err != nil {

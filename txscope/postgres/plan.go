@@ -3,7 +3,6 @@ package postgres
 import (
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/alkey-go/alkey/tokens"
@@ -33,56 +32,6 @@ var notUnderstood = newPlan("", &sqltext.Text{Statements: []sqltext.Statement{{
 // rewritten is the plan of a text that another takes the place of when it runs.
 var rewritten = newPlan("", &sqltext.Text{Statements: []sqltext.Statement{{Verb: sqltext.Unknown, Anywhere: true, Why: whyUnreadable}}})
 
-// plans are bounded: of the texts that were not used for long some are forgotten.
-type plans struct {
-	mu       sync.RWMutex
-	new, old map[string]*plan
-	size     int // of the texts in new, in bytes
-}
-
-const (
-	maxPlanText = 32 << 10 // longer texts are read every time: they are rarely the same again
-	maxPlans    = 1 << 20  // the texts of one generation, in bytes
-	planCost    = 512      // what a plan takes beside its text
-)
-
-func (c *plans) of(query string) *plan {
-	c.mu.RLock()
-	p := c.new[query]
-	c.mu.RUnlock()
-	if p != nil {
-		return p
-	}
-	c.mu.RLock()
-	p = c.old[query]
-	c.mu.RUnlock()
-	if p == nil {
-		p = newPlan(query, sqltext.Parse(sqltext.Postgres, query))
-	}
-	if len(query) > maxPlanText {
-		return p
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if have := c.new[query]; have != nil {
-		return have
-	}
-	if c.new == nil || c.size > maxPlans {
-		c.old, c.new, c.size = c.new, make(map[string]*plan), 0
-	}
-	p.query = strings.Clone(p.query) // the user's may be a part of something large
-	c.new[p.query] = p
-	c.size += len(query) + planCost
-	return p
-}
-
-// forget forgets all texts: what they mean by a schema that is known no longer need not be kept.
-func (c *plans) forget() {
-	c.mu.Lock()
-	c.new, c.old, c.size = nil, nil, 0
-	c.mu.Unlock()
-}
-
 func newPlan(query string, text *sqltext.Text) *plan {
 	p := &plan{query: query, text: text}
 	several := len(text.Statements) > 1
@@ -96,14 +45,22 @@ func newPlan(query string, text *sqltext.Text) *plan {
 		default:
 			p.control = txscope.Control{Kind: kind, Name: st.Savepoint}
 		}
-		words := strings.Fields(strings.ToLower(st.Span.Of(query)))
-		if n := len(words); !several && st.Control == sqltext.OtherControl && n > 2 && words[n-1] == "chain" && words[n-2] == "and" {
-			p.chains = words[0] == "commit" || words[0] == "end"
-			p.undoes = words[0] == "rollback" || words[0] == "abort"
+		if !several && st.Control == sqltext.OtherControl {
+			words := wordsOf(query, st)
+			if n := len(words); n > 2 && words[n-1] == "chain" && words[n-2] == "and" {
+				p.chains = words[0] == "commit" || words[0] == "end"
+				p.undoes = words[0] == "rollback" || words[0] == "abort"
+			}
 		}
-		p.loses = p.loses || loses(st, words)
+		lost, _ := loses(query, st)
+		p.loses = p.loses || lost
 	}
 	return p
+}
+
+// wordsOf are the words and names of a statement.
+func wordsOf(query string, st *sqltext.Statement) []string {
+	return sqltext.Words(sqltext.Postgres, st.Span.Of(query))
 }
 
 func kindOf(c sqltext.ControlKind) txscope.Kind {
@@ -128,18 +85,33 @@ func kindOf(c sqltext.ControlKind) txscope.Kind {
 }
 
 // loses reports whether a statement can change the session's search_path, what is found along it, or
-// the role. What a function does is known by the schema.
-func loses(st *sqltext.Statement, words []string) bool {
+// the role, and whether it can make temporary views. What a function does is known by the schema.
+func loses(query string, st *sqltext.Statement) (lost, views bool) {
 	switch st.Verb {
-	case sqltext.Schema, sqltext.Call, sqltext.Do, sqltext.Execute, sqltext.Unknown:
-		return true
+	case sqltext.Schema:
+		return true, slices.ContainsFunc(wordsOf(query, st), func(w string) bool {
+			return w == "view" || w == "rule" || w == "policy" || w == "security"
+		})
+	case sqltext.Call, sqltext.Do, sqltext.Execute, sqltext.Unknown:
+		return true, true
 	case sqltext.Session:
-		switch words[0] {
-		case "set", "reset", "discard":
-			return slices.ContainsFunc(words[1:], steering)
+		words := wordsOf(query, st)
+		if len(words) == 0 || words[0] == "set" || words[0] == "reset" || words[0] == "discard" {
+			return slices.ContainsFunc(words, steering), false
+		}
+	case sqltext.Control:
+		// What SET LOCAL has set, and a SET that is rolled back, ends with the transaction.
+		switch st.Control {
+		case sqltext.Begin, sqltext.Savepoint, sqltext.Release:
+			return false, false
+		}
+		return true, false
+	case sqltext.Read:
+		if len(st.Writes) > 0 {
+			return true, false // SELECT INTO can make a temporary table
 		}
 	}
-	return slices.ContainsFunc(st.Calls, func(n sqltext.Name) bool { return steering(n.Name) })
+	return slices.ContainsFunc(st.Calls, func(n sqltext.Name) bool { return steering(n.Name) }), false
 }
 
 // steering reports whether a word of a statement or of a function's source can stand for a change of the
@@ -160,6 +132,7 @@ type meaning struct {
 
 	reads  bool   // it writes nothing
 	steers bool   // the session's path and role are not known after it
+	veils  bool   // nor whether there are temporary views
 	alters bool   // the schema
 	alone  bool   // it may refuse to run in a transaction
 	ends   bool   // it may end a transaction in its course
@@ -185,6 +158,7 @@ const (
 	whyMoved      = "the primary key may be assigned"
 	whyTrigger    = "a trigger, cascade, rule or function may write it"
 	whyView       = "written as a view"
+	whyTemporary  = "temporary views or functions"
 	whyPartition  = "written by the name of a partition"
 	whyInherited  = "inheritance"
 	whyForeign    = "a foreign table"
@@ -290,9 +264,12 @@ func plainCalls(calls []sqltext.Name) bool {
 	return true
 }
 
-// runsText are the server's own functions that run SQL which is given to them as text, or by a name
-// in a text.
-func runsText(n sqltext.Name) bool {
+// obscure reports whether what a function does stands nowhere: that of a session's own function, and of
+// the server's own that run SQL which is given to them as text, or by a name in a text.
+func obscure(n sqltext.Name) bool {
+	if strings.HasPrefix(n.Qualifier, ownSchema) {
+		return true
+	}
 	if strings.HasSuffix(n.Name, "_to_xml") || strings.HasSuffix(n.Name, "_to_xmlschema") || strings.HasSuffix(n.Name, "_to_xml_and_xmlschema") {
 		return true
 	}
@@ -308,22 +285,32 @@ func (s *schema) reads(st *sqltext.Statement) bool {
 	case sqltext.Control, sqltext.Session, sqltext.Maintain:
 		return true
 	}
-	if slices.ContainsFunc(st.Calls, runsText) {
-		return false
-	}
-	return !s.hidden && !s.guarded(st.Reads) && s.Effect(nil, st.Calls, st.Reads).Empty()
+	return s.silent(st)
+}
+
+// silent reports whether what a statement calls and reads is certain to write nothing.
+func (s *schema) silent(st *sqltext.Statement) bool {
+	return !s.hidden && !slices.ContainsFunc(st.Calls, obscure) && !s.guarded(st.Reads) && s.Effect(nil, st.Calls, st.Reads).Empty()
 }
 
 // steers reports whether a text calls a function, or reads a view, that may change the session's
 // search_path or role.
 func (s *schema) steers(text *sqltext.Text) bool {
-	if len(s.steering) == 0 {
-		return false
+	for i := range text.Statements {
+		if s.steersBy(&text.Statements[i]) {
+			return true
+		}
 	}
-	known := func(n sqltext.Name) bool { return s.steering[n.Name] }
-	return slices.ContainsFunc(text.Statements, func(st sqltext.Statement) bool {
-		return slices.ContainsFunc(st.Calls, known) || slices.ContainsFunc(st.Reads, known)
-	})
+	return false
+}
+
+// steersBy is steers for one statement.
+func (s *schema) steersBy(st *sqltext.Statement) bool {
+	known := func(n sqltext.Name) bool { return s.steering[n.Name] || strings.HasPrefix(n.Qualifier, ownSchema) }
+	if slices.ContainsFunc(st.Calls, known) {
+		return true
+	}
+	return len(s.steering) > 0 && slices.ContainsFunc(st.Reads, func(n sqltext.Name) bool { return s.steering[n.Name] })
 }
 
 // resolver works out a meaning.
@@ -332,23 +319,28 @@ type resolver struct {
 	plan    *plan
 	schema  *schema
 	path    *path
+	lost    bool // there may be temporary views that are not known
 	meaning *meaning
+
+	arguments map[int]int // how often the text has each; nil until it is needed
 }
 
 func (r *resolver) resolve() {
 	m, text := r.meaning, r.plan.text
 	m.reads = true
-	m.steers = r.plan.loses || r.schema != nil && r.schema.steers(text)
+	if r.path != nil && r.path.lost {
+		r.path, r.lost = nil, true
+	}
 	for i := range text.Statements {
 		st := &text.Statements[i]
-		if st.Verb == sqltext.Control && st.Control != sqltext.OtherControl {
-			continue
+		switch {
+		case st.Verb == sqltext.Control && st.Control != sqltext.OtherControl, r.plan.chains:
+		case !r.veiled(st) && r.schema != nil && (r.schema.reads(st) || r.ephemeral(st)):
+		default:
+			m.reads = false
+			r.statement(st)
 		}
-		if r.plan.chains || r.schema != nil && r.schema.reads(st) {
-			continue
-		}
-		m.reads = false
-		r.statement(st)
+		r.follow(st)
 	}
 	if r.plan.control.Kind == txscope.KindMixed {
 		for i := range text.Statements {
@@ -361,6 +353,48 @@ func (r *resolver) resolve() {
 	}
 }
 
+// follow takes in what a statement may do to the path, by which those after it in the text are read.
+func (r *resolver) follow(st *sqltext.Statement) {
+	m := r.meaning
+	lost, views := loses(r.plan.query, st)
+	if r.schema != nil && r.schema.steersBy(st) {
+		lost, views = true, true
+	}
+	m.steers, m.veils = m.steers || lost, m.veils || views
+	if m.steers {
+		r.path = nil
+	}
+}
+
+// veiled reports whether a statement may run what stands in temporary views.
+func (r *resolver) veiled(st *sqltext.Statement) bool {
+	switch st.Verb {
+	case sqltext.Control, sqltext.Session, sqltext.Maintain:
+		return false
+	}
+	return r.lost || r.path.veils(st)
+}
+
+// ephemeral reports whether all that a statement changes are temporary tables, which nobody else sees.
+func (r *resolver) ephemeral(st *sqltext.Statement) bool {
+	if st.Anywhere || st.Alone || len(st.Writes) == 0 || !r.schema.silent(st) {
+		return false
+	}
+	switch st.Verb {
+	case sqltext.Schema:
+		return r.temporary(st) && !r.schema.listens
+	case sqltext.Insert, sqltext.Update, sqltext.Delete, sqltext.Merge, sqltext.Truncate, sqltext.Copy:
+		return !slices.ContainsFunc(st.Writes, func(n sqltext.Name) bool { return !r.plain(n) })
+	}
+	return false
+}
+
+// plain reports whether a name is that of a temporary table to which writing has no consequences.
+func (r *resolver) plain(n sqltext.Name) bool {
+	t, ok := r.path.own(n)
+	return ok && t.plain
+}
+
 // statement takes in one statement that may write.
 func (r *resolver) statement(st *sqltext.Statement) {
 	m, writes := r.meaning, st.Writes
@@ -368,18 +402,24 @@ func (r *resolver) statement(st *sqltext.Statement) {
 	if st.Anywhere {
 		r.unknown(st.Why)
 	}
-	if slices.ContainsFunc(st.Calls, runsText) {
-		r.unknown("a function that runs SQL given as text")
+	if slices.ContainsFunc(st.Calls, obscure) {
+		r.unknown("a function whose source is not known")
+	}
+	if r.veiled(st) {
+		r.unknown(whyTemporary)
 	}
 	switch st.Verb {
 	case sqltext.Schema:
+		if r.schema != nil && r.schema.listens {
+			r.unknown(whyDDL)
+		}
 		if r.temporary(st) {
-			writes = nil // nobody else sees it, and no trigger runs
+			writes = nil // nobody else sees it
 			break
 		}
 		m.alters = true
-		if r.schema != nil && r.schema.listens {
-			r.unknown(whyDDL)
+		if st.Anywhere {
+			m.global = st.Why // it may lock no table, as ALTER SCHEMA … RENAME
 		}
 	case sqltext.Call:
 		m.alone = m.alone || r.schema == nil || r.schema.mayCommit(st.Calls)
@@ -387,7 +427,7 @@ func (r *resolver) statement(st *sqltext.Statement) {
 		body := sqltext.Body(sqltext.Postgres, st.Body)
 		m.alone = m.alone || body.Transactions || st.Body == ""
 	case sqltext.Read:
-		if words := strings.Fields(strings.ToLower(st.Span.Of(r.plan.query))); words[0] == "declare" && slices.Contains(words, "hold") {
+		if words := wordsOf(r.plan.query, st); len(words) > 0 && words[0] == "declare" && slices.Contains(words, "hold") {
 			m.global = whyCursor // it runs in COMMIT
 		}
 	case sqltext.Control:
@@ -401,6 +441,7 @@ func (r *resolver) statement(st *sqltext.Statement) {
 	if r.schema.hidden || r.schema.guarded(st.Reads) {
 		r.unknown(whyTrigger)
 	}
+	writes = slices.DeleteFunc(slices.Clone(writes), r.plain)
 	var uses []catalog.Use
 	for _, n := range writes {
 		t, why := r.lookup(n)
@@ -411,6 +452,7 @@ func (r *resolver) statement(st *sqltext.Statement) {
 		if st.Verb != sqltext.Schema {
 			uses = append(uses, use(st, t.root().Table)) // no row is written by a change of the schema
 		}
+		r.steered(t.root())
 		if t.View {
 			r.sweep(t.all, whyView)
 		}
@@ -420,6 +462,7 @@ func (r *resolver) statement(st *sqltext.Statement) {
 		r.unknown(effect.Why)
 	}
 	for _, t := range effect.Tables {
+		r.steered(r.schema.of[t].root())
 		if !t.View {
 			m.spoils = append(m.spoils, r.schema.of[t].root())
 		}
@@ -444,24 +487,42 @@ func (r *resolver) statement(st *sqltext.Statement) {
 	}
 }
 
+// steered takes in that a table may be written whose triggers run.
+func (r *resolver) steered(t *table) {
+	if t.steers {
+		r.meaning.steers, r.meaning.veils = true, true
+	}
+}
+
 // temporary reports whether a statement changes the definition of temporary tables only.
 func (r *resolver) temporary(st *sqltext.Statement) bool {
-	if len(st.Writes) == 0 {
+	words := wordsOf(r.plan.query, st)
+	if len(st.Writes) == 0 || len(words) < 2 {
 		return false
 	}
-	words := strings.Fields(strings.ToLower(st.Span.Of(r.plan.query)))
-	if words[0] == "create" && len(words) > 2 && (words[1] == "temp" || words[1] == "temporary") {
-		return true
-	}
-	if words[0] != "drop" || r.path == nil {
-		return false
-	}
-	for _, n := range st.Writes {
-		if n.Qualifier != "" && n.Qualifier != "pg_temp" || !r.path.temporary[n.Name] {
+	switch words[0] {
+	case "create":
+		prefix := []string{"or", "replace", "global", "local", "unique"}
+		kind := slices.IndexFunc(words[1:], func(w string) bool { return !slices.Contains(prefix, w) })
+		switch {
+		case kind < 0:
 			return false
+		case words[1+kind] == "temp", words[1+kind] == "temporary":
+			return true
+		case words[1+kind] != "index":
+			return false // its name is new, and may be that of a temporary table
 		}
+	case "alter", "drop":
+	default:
+		return false
 	}
-	return true
+	if slices.Contains(words, "cascade") {
+		return false
+	}
+	return !slices.ContainsFunc(st.Writes, func(n sqltext.Name) bool {
+		_, ok := r.path.own(n)
+		return !ok
+	})
 }
 
 // unresolved takes in what a statement names while the schema is not known: sweeping too much does
@@ -505,8 +566,8 @@ func (r *resolver) lookup(n sqltext.Name) (t *table, why string) {
 		if r.path == nil {
 			return nil, whyPath
 		}
-		if r.path.temporary[n.Name] {
-			return nil, whyNoTable // a temporary table hides it
+		if _, hidden := r.path.temporary[n.Name]; hidden {
+			return nil, whyNoTable // by a temporary table, or one that is hidden by it
 		}
 		along = r.path.schemas
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/alkey-go/alkey/tokens"
 	"github.com/alkey-go/alkey/txscope"
+	"github.com/alkey-go/alkey/txscope/internal/sqltext"
 )
 
 func init() { txscope.Register("pgx", capture{}) }
@@ -36,13 +37,16 @@ type database struct {
 	maxAge time.Duration
 	touch  *txscope.TouchRules
 
-	plans plans
+	plans *sqltext.Cache[*plan]
 	paths paths
 	schemas
 }
 
 func newDatabase(setup txscope.Setup) *database {
 	db := &database{warn: setup.Warn, lease: setup.Lease, maxAge: setup.MaxSchemaAge, touch: setup.Touch}
+	db.plans = sqltext.NewCache(sqltext.DefaultEntries, sqltext.DefaultBytes, func(query string) *plan {
+		return newPlan(query, sqltext.Parse(sqltext.Postgres, query))
+	})
 	db.began, db.reading = time.Now(), make(chan struct{}, 1)
 	db.generation.Store(1)
 	return db
@@ -55,7 +59,9 @@ func (db *database) Session(conn driver.Conn, rec txscope.Recorder) (txscope.Ses
 		return nil, fmt.Errorf("alkey: a connection of type %T hides that of github.com/jackc/pgx/v5/stdlib: what wraps connections, for telemetry say, goes around the connector that txscope.Wrap returns, not into the one that Wrap is given", conn)
 	}
 	c := bare.Conn()
-	return &session{db: db, rec: rec, conn: bare, pgx: c, pg: c.PgConn()}, nil
+	s := &session{db: db, rec: rec, conn: bare, pgx: c, pg: c.PgConn(), resets: resetsOf(bare)}
+	s.veiled = s.veiledBefore()
+	return s, nil
 }
 
 // session watches one connection.
@@ -70,9 +76,13 @@ type session struct {
 	lastText string
 	lastPlan *plan
 
-	path      *path  // nil if it must be asked for
-	unsettled bool   // the transaction has changed what the path is made of, and may take it back
-	user      string // whose privileges count; known if the path is
+	path      *path   // nil if it must be asked for
+	pathOf    *schema // that was current when it was
+	unsettled bool    // the transaction has changed what the path is made of, and may take it back
+	veiled    bool    // there may be temporary views
+	veiling   bool    // the transaction has made or dropped some, and may take it back
+	user      string  // whose privileges count; known if the path is
+	resets    resets
 
 	config   *config // of how queries of the capture's own are sent; nil until it is needed
 	judged   bool    // the judge has been asked on this connection
@@ -120,7 +130,7 @@ func (s *session) plan(query string) *plan {
 	if s.pg.ParameterStatus("standard_conforming_strings") == "off" && strings.IndexByte(query, '\\') >= 0 {
 		p = notUnderstood
 	} else {
-		p = s.db.plans.of(query)
+		p = s.db.plans.Get(query)
 	}
 	s.lastText, s.lastPlan = query, p
 	return p
@@ -141,8 +151,9 @@ func (s *session) Idle(ctx context.Context) {
 	}
 	s.work.reset()
 	s.own, s.ending = false, false
-	if s.unsettled {
-		s.path, s.unsettled = nil, false
+	s.settled()
+	if s.resets.again() {
+		s.path = nil
 	}
 	if s.pg.IsBusy() {
 		return
@@ -221,8 +232,8 @@ func hasCode(err error, codes ...string) bool {
 func (s *session) Ended() {
 	s.work.reset()
 	s.ending = false
-	if s.unsettled && (s.pg.IsClosed() || s.status() == idle) {
-		s.path, s.unsettled = nil, false
+	if s.pg.IsClosed() || s.status() == idle {
+		s.settled()
 	}
 	if s.altering {
 		s.altering = false
@@ -245,9 +256,9 @@ func (s *session) alter() {
 
 // Bare is part of txscope.Session.
 func (s *session) Bare() {
-	s.path, s.doubtful = nil, true
+	s.lose(true)
+	s.doubtful = true
 	if !s.pg.IsClosed() && s.status() != idle {
-		s.unsettled = true
 		s.uncertain(whyBare)
 		return
 	}

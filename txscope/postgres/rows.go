@@ -1,13 +1,16 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"database/sql/driver"
+	"errors"
 	"io"
 	"reflect"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/alkey-go/alkey/txscope"
@@ -100,6 +103,9 @@ type keyRows struct {
 func (r *keyRows) Next(dest []driver.Value) error {
 	err := r.Rows.Next(dest)
 	if err != nil {
+		if !r.done && err != io.EOF {
+			r.reader.sweep(whyUnread) // a value that Go cannot have, say: the others were written all the same
+		}
 		r.done = true
 		return err
 	}
@@ -121,8 +127,9 @@ func (r *keyRows) Close() error {
 	return r.Rows.Close()
 }
 
-// apartRows runs a statement that returns rows in a transaction of its own, which is committed when
-// they are read or closed.
+// apartRows runs a statement that returns rows in a transaction of its own. If they are few they are read
+// at once and it is committed, as the server commits without waiting for the reader: who reads them may
+// wait for what it has locked. Else it is committed when they are read or closed.
 func (s *session) apartRows(ctx context.Context, m *meaning, call *txscope.Call, run func() (driver.Rows, error)) (driver.Rows, error) {
 	if err := s.begin(ctx); err != nil {
 		return nil, err
@@ -132,61 +139,157 @@ func (s *session) apartRows(ctx context.Context, m *meaning, call *txscope.Call,
 	if err != nil {
 		return found, s.abandon(ctx, err)
 	}
-	return &ownRows{Rows: txscope.Rows{Rows: found}, s: s, ctx: ctx, m: m}, nil
+	r := &ownRows{Rows: txscope.Rows{Rows: found}, s: s, ctx: ctx, m: m}
+	r.readAhead()
+	switch {
+	case !r.done:
+	case r.err == nil:
+		s.rec.Committed()
+		s.ending = false
+	case len(r.ahead) == 0 || !errors.As(r.err, new(*pgconn.PgError)):
+		return nil, r.err
+	}
+	return r, nil
 }
+
+// What is read before the first row is given out.
+const (
+	maxAhead      = 1000    // rows
+	maxAheadBytes = 1 << 20 // of their values
+)
 
 // ownRows end a transaction of the capture's own.
 type ownRows struct {
 	txscope.Rows
-	s    *session
-	ctx  context.Context
-	m    *meaning
-	done bool
-	err  error // of the commit, or what prevented it
+	s     *session
+	ctx   context.Context
+	m     *meaning
+	ahead [][]driver.Value // read, and not given out
+	done  bool
+	last  error // what Next returns in the end; nil for io.EOF
+	err   error // of the statement, the commit, or what prevented it
+}
+
+// readAhead reads rows up to a bound, and ends the transaction if there are no more.
+func (r *ownRows) readAhead() {
+	width := len(r.Columns())
+	for size := 0; len(r.ahead) < maxAhead && size < maxAheadBytes; {
+		row := make([]driver.Value, width)
+		if err := r.Rows.Next(row); err != nil {
+			r.end(err)
+			return
+		}
+		for i, v := range row {
+			size += 16 // of the value itself
+			switch v := v.(type) {
+			case []byte:
+				row[i] = bytes.Clone(v) // it holds until the next row only
+				size += len(v)
+			case string:
+				size += len(v)
+			}
+		}
+		r.ahead = append(r.ahead, row)
+	}
 }
 
 // Next is part of driver.Rows.
 func (r *ownRows) Next(dest []driver.Value) error {
-	if r.done {
-		if r.err != nil {
-			return r.err
-		}
-		return io.EOF
-	}
-	err := r.Rows.Next(dest)
-	if err == nil {
+	if len(r.ahead) > 0 {
+		copy(dest, r.ahead[0])
+		r.ahead = r.ahead[1:]
 		return nil
 	}
-	if err == io.EOF {
-		err = nil
+	if !r.done {
+		err := r.Rows.Next(dest)
+		if err == nil {
+			return nil
+		}
+		r.end(err)
 	}
-	if err = r.end(err); err != nil {
-		return err
+	if r.last != nil {
+		return r.last
 	}
 	return io.EOF
 }
 
 // Close is part of driver.Rows.
 func (r *ownRows) Close() error {
+	r.ahead = nil
 	if !r.done {
-		return r.end(nil)
+		r.end(io.EOF)
 	}
 	return r.err
 }
 
-// end commits, unless reading has failed with err.
-func (r *ownRows) end(err error) error {
+// end commits, unless the statement has failed: a value that was not understood is no failure of
+// its. err is what Next has returned.
+func (r *ownRows) end(err error) {
+	described := describe(r.Rows)
 	r.done = true
-	if closing := r.Rows.Close(); err == nil {
-		err = closing
+	if err != io.EOF {
+		r.last = err
 	}
-	if err != nil {
-		r.err = r.s.abandon(r.ctx, err)
-		return r.err
+	if r.err = r.Rows.Close(); r.err != nil {
+		r.err = r.s.abandon(r.ctx, r.err)
+	} else {
+		r.s.after(r.m)
+		r.err = r.s.commit(r.ctx)
 	}
-	r.s.after(r.m)
-	r.err = r.s.commit(r.ctx)
-	return r.err
+	if r.err != nil {
+		r.last = r.err
+	}
+	r.Rows = txscope.Rows{Rows: described} // COMMIT has taken the driver's descriptions away
+}
+
+// described are rows that are over, and still tell what their columns are.
+type described []column
+
+type column struct {
+	name, database           string
+	scan                     reflect.Type
+	length, precision, scale int64
+	variable, decimal        bool
+}
+
+func describe(rows txscope.Rows) described {
+	d := make(described, len(rows.Columns()))
+	for i, name := range rows.Columns() {
+		c := &d[i]
+		c.name, c.database, c.scan = name, rows.ColumnTypeDatabaseTypeName(i), rows.ColumnTypeScanType(i)
+		c.length, c.variable = rows.ColumnTypeLength(i)
+		c.precision, c.scale, c.decimal = rows.ColumnTypePrecisionScale(i)
+	}
+	return d
+}
+
+// Columns is part of driver.Rows.
+func (d described) Columns() []string {
+	names := make([]string, len(d))
+	for i := range d {
+		names[i] = d[i].name
+	}
+	return names
+}
+
+// Next is part of driver.Rows.
+func (d described) Next([]driver.Value) error { return io.EOF }
+
+// Close is part of driver.Rows.
+func (d described) Close() error { return nil }
+
+// ColumnTypeDatabaseTypeName is part of driver.RowsColumnTypeDatabaseTypeName.
+func (d described) ColumnTypeDatabaseTypeName(i int) string { return d[i].database }
+
+// ColumnTypeScanType is part of driver.RowsColumnTypeScanType.
+func (d described) ColumnTypeScanType(i int) reflect.Type { return d[i].scan }
+
+// ColumnTypeLength is part of driver.RowsColumnTypeLength.
+func (d described) ColumnTypeLength(i int) (int64, bool) { return d[i].length, d[i].variable }
+
+// ColumnTypePrecisionScale is part of driver.RowsColumnTypePrecisionScale.
+func (d described) ColumnTypePrecisionScale(i int) (precision, scale int64, ok bool) {
+	return d[i].precision, d[i].scale, d[i].decimal
 }
 
 // fencedRows runs a text between fence and sweep. What is to come of it comes before its rows are

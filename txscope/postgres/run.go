@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"slices"
+	"strconv"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
@@ -117,13 +118,15 @@ func (s *session) how(ctx context.Context, p *plan, call *txscope.Call) (*meanin
 		return nil, controlling
 	} else if kind != txscope.KindNone && kind != txscope.KindMixed {
 		return nil, controlling
-	} else if kind == txscope.KindNone && s.db.quiet(p) {
+	} else if kind == txscope.KindNone && !s.veiled && s.db.quiet(p) {
 		return nil, bare
 	}
 	known := s.db.current()
 	var along *path
-	if known != nil && !s.db.writesNothing(p) {
-		along = s.along(ctx)
+	if known != nil && (s.veiled || !s.db.writesNothing(p)) {
+		if along = s.along(ctx); along == nil && s.veiled {
+			along = lostPath
+		}
 	}
 	m := s.db.meaningOf(p, known, along)
 	switch {
@@ -201,7 +204,7 @@ func (s *session) after(m *meaning) {
 // settle takes in what a statement may have done to the session.
 func (s *session) settle(m *meaning) {
 	if m != nil && (m.steers || m.unknown != "") {
-		s.path, s.unsettled = nil, true
+		s.lose(m.veils || m.unknown != "")
 	}
 	if s.doubtful && s.status() == idle && !s.altering {
 		s.doubtful = false
@@ -219,12 +222,10 @@ func (s *session) control(p *plan, run func() error) {
 			s.rec.RolledBack()
 		}
 	case txscope.KindRollback, txscope.KindRollbackTo:
-		if s.unsettled {
-			s.path = nil
-		}
+		s.undo()
 	case txscope.KindMixed:
 		if err == nil && p.undoes {
-			s.path = nil
+			s.undo()
 			s.rec.RolledBack()
 		}
 	}
@@ -402,6 +403,10 @@ func (s *session) execute(ctx context.Context, m *meaning, call *txscope.Call, r
 			a.large.Store(err == nil && n > tokens.MaxRowsPerTable)
 		}
 		return res, err
+	}
+	if !a.dml.Returning && m.schema.edition > 0 {
+		// pgx keeps a text's description, by which the key can have been of another type.
+		text += "\n/* " + strconv.FormatInt(m.schema.edition, 10) + " */"
 	}
 	return s.returning(ctx, a, text, call, s.previous(ctx, m, call), run)
 }

@@ -44,7 +44,9 @@ type table struct {
 	spelled  [2]string // as regclass writes it: bare, and with its schema
 	numbers  []int16   // the attribute numbers of its columns
 	readable []bool    // columns that the user may read
+	wraps    []bool    // columns of a type for which -1 is a large number
 
+	steers      bool     // a trigger or a rule of it may change the search_path or the role
 	partitionOf *table   // the root of its partitions
 	relatives   []*table // those whose rows are its own, and whose own its rows are: inheritance
 
@@ -270,7 +272,7 @@ func (db *database) read(ctx context.Context, s *session, limit time.Duration) e
 	fresh.generation.Store(generation)
 	fresh.checked.Store(began)
 	db.known.Store(fresh)
-	db.plans.forget()
+	db.plans.Clear()
 	return nil
 }
 

@@ -51,6 +51,10 @@ type Suite struct {
 	ControlAtOnce     bool // SAVEPOINT and the like cannot be prepared
 	FoldsKeys         bool // foreign keys take texts for equal in any case of letters
 
+	// Refuses reports whether the error of a COMMIT, or of a statement outside of a transaction, is that
+	// of a constraint that waits for COMMIT. Nil if there are none: then every COMMIT must succeed.
+	Refuses func(error) bool
+
 	// Begin and Commit are texts that do so. Nil is a selection that SQLite and PostgreSQL take.
 	Begin, Commit []string
 }

@@ -321,6 +321,9 @@ func (w *writer) end(way string) ending {
 	case !commit:
 		w.demand(err)
 		return rolledBack
+	case err != nil && w.suite.Refuses != nil && w.suite.Refuses(err):
+		w.note("refused: %v", err)
+		return rolledBack
 	default:
 		w.demand(err)
 		return committed
