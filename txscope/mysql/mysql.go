@@ -259,6 +259,7 @@ func (s *session) After(ctx context.Context, call *txscope.Call, err error) {
 	case s.stage == nothing && err == nil && s.was && !p.ends && p.control.Kind != txscope.KindMixed && !s.busy() && !s.inside():
 		// It has ended a transaction, and the analysis has not seen that coming. Late is better than
 		// never.
+		s.climb(ctx)
 		_ = s.announce(implicit)
 	}
 	if s.db.outdated(p) {
@@ -369,7 +370,10 @@ func (s *session) BeforeCommit(ctx context.Context) error {
 }
 
 // BeforeBegin is part of txscope.BeginningSession.
-func (s *session) BeforeBegin(context.Context) error { return s.announce(implicit) }
+func (s *session) BeforeBegin(ctx context.Context) error {
+	s.climb(ctx)
+	return s.announce(implicit)
+}
 
 // Judge is part of txscope.Session. A connection that is lost takes what was open on it with it, so
 // only what was announced is in doubt then.

@@ -368,6 +368,9 @@ func (m *maker) blindly(s *sqltext.Statement) {
 		for _, n := range s.Writes {
 			m.sweep(m.db.id(n, m.path), whyDDL) // which runs no triggers
 		}
+		if len(s.Writes) > 0 && m.db.Touch.Any() {
+			m.sweep(tokens.Global, whyUnknownSchema) // its rows have parents
+		}
 		if selects(s.Span.Of(m.text)) && (slices.ContainsFunc(s.Calls, foreign) || m.db.showsMore(s.Reads)) {
 			note(tokens.Global, whyUnknownSchema)
 		}

@@ -130,6 +130,9 @@ func (w *writing) separate(list []change) (done func(), err error) {
 
 // commits announces what the statement commits, if it does.
 func (w *writing) commits() error {
+	if w.inside() && (w.plan.commits != never || w.plan.begins) {
+		w.climb(w.ctx) // it can be the end of what is open
+	}
 	switch p := w.plan; {
 	case p.commits == maybe:
 		return w.announce(several)

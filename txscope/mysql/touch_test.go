@@ -1,6 +1,7 @@
 package mysql_test
 
 import (
+	"database/sql"
 	"slices"
 	"strings"
 	"testing"
@@ -99,6 +100,31 @@ func TestTouchAncestors(t *testing.T) {
 		t.Errorf("published %v, want %v", got, want)
 	}
 	f.must(other.Rollback())
+}
+
+// TestTouchAncestorsBeforeImplicitCommits: what commits by the way is a commit too.
+func TestTouchAncestorsBeforeImplicitCommits(t *testing.T) {
+	for name, end := range map[string]func(*fixture, *sql.Conn){
+		"START TRANSACTION": func(f *fixture, c *sql.Conn) { f.execOn(c, "START TRANSACTION") },
+		"BeginTx": func(f *fixture, c *sql.Conn) {
+			tx, err := c.BeginTx(f.ctx, nil)
+			f.must(err)
+			f.must(tx.Rollback())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := setUpFamily(t, txscope.Touch(), txscope.TouchAncestors())
+			c, err := f.db.Conn(f.ctx)
+			f.must(err)
+			defer c.Close()
+			f.execOn(c, "START TRANSACTION")
+			f.execOn(c, "INSERT INTO grandchildren VALUES (1, 1)")
+			got := f.published(func() { end(f, c) })
+			if want := "children#1 grandchildren#1 parents#1"; strings.Join(got, " ") != want {
+				t.Errorf("published %v, want %s", got, want)
+			}
+		})
+	}
 }
 
 // TestTouchTables names the children.
