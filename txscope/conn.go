@@ -151,43 +151,49 @@ func (c *Conn) begin(ctx context.Context, explicit bool) {
 
 // exec runs a statement, which run sends.
 func (c *Conn) exec(ctx context.Context, call Call, control Control, run func() (driver.Result, error)) (driver.Result, error) {
-	send := run
-	if c.running != nil {
-		send = func() (driver.Result, error) { return c.running.Exec(ctx, &c.call, run) }
-	}
 	if c.start(ctx, call, control) {
 		var res driver.Result
 		err := c.commitText(ctx, func() (err error) {
-			res, err = send()
+			res, err = c.sendExec(ctx, run)
 			return err
 		})
 		return res, err
 	}
-	res, err := send()
+	res, err := c.sendExec(ctx, run)
 	return res, c.after(control, err)
 }
 
 // query is exec for a statement that returns rows.
 func (c *Conn) query(ctx context.Context, call Call, control Control, run func() (driver.Rows, error)) (driver.Rows, error) {
-	send := run
-	if c.running != nil {
-		send = func() (driver.Rows, error) { return c.running.Query(ctx, &c.call, run) }
-	}
 	if c.start(ctx, call, control) {
 		var rows driver.Rows
 		err := c.commitText(ctx, func() (err error) {
-			rows, err = send()
+			rows, err = c.sendQuery(ctx, run)
 			return err
 		})
 		return rows, err
 	}
-	bare, err := send()
+	bare, err := c.sendQuery(ctx, run)
 	if err != nil || c.tx == nil || c.tx.explicit.Load() {
 		return bare, c.after(control, err)
 	}
 	c.unread++
 	err = c.after(control, nil)
 	return &rows{Rows: Rows{bare}, c: c, ctx: ctx}, err
+}
+
+func (c *Conn) sendExec(ctx context.Context, run func() (driver.Result, error)) (driver.Result, error) {
+	if c.running == nil {
+		return run()
+	}
+	return c.running.Exec(ctx, &c.call, run)
+}
+
+func (c *Conn) sendQuery(ctx context.Context, run func() (driver.Rows, error)) (driver.Rows, error) {
+	if c.running == nil {
+		return run()
+	}
+	return c.running.Query(ctx, &c.call, run)
 }
 
 // start prepares for a statement. If commits is true it commits the open transaction, and is to be

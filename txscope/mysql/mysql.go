@@ -59,7 +59,7 @@ type session struct {
 
 	// Of the statement that runs.
 	coming    *plan // of the text that Control has read last, for Idle
-	last      *plan // and for Before
+	last      *plan // of the same, for Before, and for Control where the next text is that one again
 	lastText  string
 	preparing bool // what Control is asked of next is prepared, to be run at another time
 	plan      *plan
@@ -101,8 +101,12 @@ type memo struct {
 
 // Control is part of txscope.Session.
 func (s *session) Control(query string) txscope.Control {
-	s.coming = s.planOf(query, s.pathNow())
-	s.last, s.lastText = s.coming, query
+	path := s.pathNow()
+	p, ok := s.same(query, path)
+	if !ok {
+		p = s.planOf(query, path)
+	}
+	s.coming, s.last, s.lastText = p, p, query
 	c := s.coming.control
 	preparing := s.preparing
 	s.preparing = false
@@ -180,7 +184,7 @@ func (s *session) planFor(call *txscope.Call) *plan {
 	m, ok := call.Memo.(*memo)
 	if !ok {
 		path := s.pathNow()
-		if p := s.last; p != nil && p.path == path && s.lastText == call.Query && s.db.current(p) {
+		if p, ok := s.same(call.Query, path); ok {
 			return p
 		}
 		return s.planOf(call.Query, path)
@@ -189,6 +193,12 @@ func (s *session) planFor(call *txscope.Call) *plan {
 		m.plan = s.planOf(call.Query, m.path)
 	}
 	return m.plan
+}
+
+// same returns the plan that was made last, if it is that of query and still counts.
+func (s *session) same(query, path string) (*plan, bool) {
+	p := s.last
+	return p, p != nil && s.lastText == query && p.path == path && s.db.current(p)
 }
 
 func (s *session) pathNow() string {
@@ -216,7 +226,10 @@ func (s *session) findPath(ctx context.Context) {
 // After is part of txscope.Session.
 func (s *session) After(ctx context.Context, call *txscope.Call, err error) {
 	p := s.plan
-	s.plan, s.last, s.lastText = nil, nil, ""
+	s.plan = nil
+	if len(s.lastText) > sqltext.MaxText {
+		s.last, s.lastText = nil, "" // a large text is not kept for a connection that is idle
+	}
 	if !s.answered && !s.plainly(p, err) {
 		s.trust(err)
 	}
@@ -305,6 +318,9 @@ func (s *session) trust(err error) {
 
 // plainly reports whether err is the server's answer to a statement that had no transaction to end.
 func (s *session) plainly(p *plan, err error) bool {
+	if err == nil {
+		return false
+	}
 	var answer *mysql.MySQLError
 	return errors.As(err, &answer) && !s.was && !s.doubtful && s.wire.has(autocommit) && p != nil && p.commits != maybe
 }

@@ -14,19 +14,20 @@ import (
 
 // Query is part of txscope.RunningSession.
 func (s *session) Query(ctx context.Context, call *txscope.Call, run func() (driver.Rows, error)) (driver.Rows, error) {
-	watched := func() (driver.Rows, error) {
-		rows, err := run()
-		s.open = rows
-		if err != nil || !s.inside() {
-			return rows, err
-		}
-		return &trustedRows{txscope.Rows{Rows: rows}, s}, nil
-	}
 	if s.plan == nil || s.plan.quiet || !s.sends(call) {
-		return watched()
+		return s.watch(run())
 	}
 	w := &writing{s, ctx, call, s.plan}
-	return w.fetch(watched)
+	return w.fetch(func() (driver.Rows, error) { return s.watch(run()) })
+}
+
+// watch keeps the rows that the driver has given in sight.
+func (s *session) watch(rows driver.Rows, err error) (driver.Rows, error) {
+	s.open = rows
+	if err != nil || !s.inside() {
+		return rows, err
+	}
+	return &trustedRows{txscope.Rows{Rows: rows}, s}, nil
 }
 
 // trustedRows are rows that are read in a transaction. The server can end that among them, as it does when
