@@ -5,19 +5,21 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/alkey-go/alkey/tokens"
 )
 
 // Part is one of many values that Resolve finds or makes together, such as a fragment of a page. It
-// belongs to one call of Resolve.
+// belongs to one call of Resolve. It is large: allocate many at once.
 type Part struct {
-	// Args are the arguments of the part's key; Options can stand among them. Leases do not apply.
+	// Kind is what the part has in common with others. Without one the key is of Args alone.
+	Kind *Kind
+	// Args are the arguments of the part's key, after the name of its Kind. Options can stand among them.
+	// Leases do not apply. They are not looked at again once the part is prepared.
 	Args []any
-	// Extra is what else the part depends on and what does not change while the program runs, such as a
-	// digest of its template. A value that was stored with another is a miss.
-	Extra string
 	// Uncached parts are made each time.
 	Uncached bool
 	// Fill makes the part of texts and of other parts, in order. It runs on the caller's goroutine. What
@@ -31,13 +33,57 @@ type Part struct {
 	// Hit says that it was found.
 	Hit bool
 
-	*product         // nil for what is not cached
-	parent   *Part   // that it is a piece of
-	same     *Part   // which has been asked for before
-	frame    *frame  // of the fill
-	pieces   []Piece // that Fill returned
+	prepared bool
+	entry    entry            // its key is "" for what is not cached
+	segments []tokens.Segment // of the arguments
+	*product                  // nil for what is not cached, and for what was found
+	parent   *Part            // that it is a piece of
+	same     *Part            // which has been asked for before
+	frame    *frame           // of the fill
+	pieces   []Piece          // that Fill returned
 	done     bool
 	err      error
+
+	// Where most segments and identifiers find room.
+	segmentRoom [3]tokens.Segment
+	idRoom      [2]tokens.ID
+}
+
+// Kind is what many parts have in common: the fragments that one template makes of data of one type, say.
+// Make one with NewKind and use it for all of them, in all requests. Safe for concurrent use.
+type Kind struct {
+	head  tokens.Segment
+	extra string
+	typ   reflect.Type
+	marks atomic.Pointer[kindMark] // the newest
+}
+
+// kindMark is a mark of one Kit.
+type kindMark struct {
+	kit  *Kit
+	mark *mark
+}
+
+// NewKind makes a Kind. The name is text that begins the keys of its parts. Extra is what else they depend on
+// and what does not change while the program runs, such as a digest of a template, and typ the type of
+// what they are made of, nil for none. A value that was stored with others is a miss.
+func NewKind(name, extra string, typ reflect.Type) *Kind {
+	if typ == nil {
+		typ = reflect.TypeFor[Part]()
+	}
+	// Text has no errors.
+	head, _ := tokens.AppendSegments(nil, tokens.Text(name))
+	return &Kind{head: head[0], extra: extra, typ: typ}
+}
+
+// markIn returns the mark of the parts' values in one Kit. A program has one, or few.
+func (k *Kind) markIn(kit *Kit) *mark {
+	if m := k.marks.Load(); m != nil && m.kit == kit {
+		return m.mark
+	}
+	m := &kindMark{kit, kit.markOf(marked{k.typ, reflect.TypeFor[Part](), k.extra})}
+	k.marks.Store(m)
+	return m.mark
 }
 
 // Piece is a text or, if there is one, a part.
@@ -48,8 +94,8 @@ type Piece struct {
 
 // Resolve sets the values of parts and of all parts inside them. It looks for all parts of one level at
 // once, with one round trip for their tokens and values, and fills those that were not found one after
-// the other. The parts that these are made of are the next level. Two parts of the same arguments and
-// the same Extra are one.
+// the other. The parts that these are made of are the next level. Two parts of the same Kind and
+// arguments are one.
 //
 // The first error of a Fill is returned, and nothing is stored of the parts that it is in. Flights are
 // shared with other requests as Fetch does, but a Fill runs with ctx and not for longer than the caller
@@ -60,9 +106,12 @@ func Resolve(ctx context.Context, parts ...*Part) error {
 	if !ok {
 		return ErrNoScope
 	}
-	r := resolver{ctx: ctx, scope: s, flights: s.fills.flights, known: make(map[identity]*Part, len(parts))}
+	r := resolver{ctx: ctx, scope: s, flights: s.fills.flights}
 	r.in, r.runner.parent = s.enclosing(ctx)
 	r.runner.waiting = 1
+	if r.room, ok = s.kit.rooms.Get().(*room); !ok {
+		r.room = &room{known: make(map[identity]*Part, len(parts))}
+	}
 	var crashed *crash
 	var err error
 	guarded(func() { err = r.resolve(ctx, parts) }, func(c *crash) {
@@ -70,7 +119,59 @@ func Resolve(ctx context.Context, parts ...*Part) error {
 		r.close(c)
 	})
 	crashed.again()
+	r.room.reset()
+	s.kit.rooms.Put(r.room)
 	return err
+}
+
+// room is memory for one call of Resolve after another.
+type room struct {
+	known   map[identity]*Part // what was asked for
+	fresh   []*Part            // of a level
+	entries []*entry           // of a level
+	reading reading
+}
+
+// reset empties the room. What it keeps is bounded.
+func (m *room) reset() {
+	const most = 1024
+	if len(m.known) > most {
+		m.known = make(map[identity]*Part)
+	}
+	clear(m.known)
+	clear(m.fresh[:cap(m.fresh)])
+	clear(m.entries[:cap(m.entries)])
+	m.fresh, m.entries = m.fresh[:0:min(cap(m.fresh), most)], m.entries[:0:min(cap(m.entries), most)]
+}
+
+// Prepare makes the key of a part that s is to resolve. Resolve does that itself, but logs what
+// Prepare returns: why the arguments make no key, as Scope.Key says it. Such a part is made each time.
+func (s *Scope) Prepare(p *Part) (err error) {
+	p.prepared = true
+	if p.Uncached {
+		return nil
+	}
+	e := &p.entry
+	e.scope = s
+	var args []any
+	args, e.settings = s.kit.withoutOptions(p.Args)
+	p.segments = p.segmentRoom[:0]
+	if p.Kind == nil {
+		e.mark = s.kit.markOf(marked{reflect.TypeFor[Part](), reflect.TypeFor[Part](), ""})
+	} else {
+		e.mark = p.Kind.markIn(s.kit)
+		p.segments = append(p.segments, p.Kind.head)
+	}
+	if len(args) > 0 || p.Kind == nil {
+		p.segments, err = appendSegments(p.segments, args)
+	}
+	if err != nil {
+		e.first = Unstable
+		return err
+	}
+	s.locate(e, p.segments)
+	e.ids = appendIdentifiers(p.idRoom[:0], p.segments)
+	return nil
 }
 
 // resolver is one call of Resolve.
@@ -83,7 +184,7 @@ type resolver struct {
 	running bool
 	current *Part // whose Fill runs
 
-	known map[identity]*Part
+	room  *room
 	made  []*Part // by Fill, outer ones first
 	waits []*Part // for flights of others
 }
@@ -119,10 +220,10 @@ func (r *resolver) resolve(ctx context.Context, parts []*Part) error {
 // level finds the parts, or fills them, and returns those that they are made of.
 func (r *resolver) level(ctx context.Context, parts []*Part, wait bool) ([]*Part, error) {
 	s := r.scope
-	room := newRoom(len(parts))
-	fresh, entries := make([]*Part, 0, len(parts)), make([]*entry, 0, len(parts))
+	fresh, entries := slices.Grow(r.room.fresh[:0], len(parts)), slices.Grow(r.room.entries[:0], len(parts))
+	r.room.fresh, r.room.entries = fresh, entries
 	for _, p := range parts {
-		again, err := r.enter(ctx, p, room)
+		again, err := r.enter(ctx, p)
 		if err != nil {
 			return nil, err
 		}
@@ -130,75 +231,62 @@ func (r *resolver) level(ctx context.Context, parts []*Part, wait bool) ([]*Part
 			continue
 		}
 		fresh = append(fresh, p)
-		if p.product != nil {
-			entries = append(entries, p.entry)
+		if p.cached() {
+			entries = append(entries, &p.entry)
 		}
 	}
-	if err := s.lookup(ctx, entries); err != nil {
+	err := s.lookupWith(ctx, &r.room.reading, entries)
+	r.room.reading.reset()
+	if err != nil {
 		s.complain(ctx, err)
 	}
 	missing := fresh[:0]
 	for _, p := range fresh {
-		if p.product != nil {
-			if p.found {
-				s.hit(ctx, p.entry, p.segments)
-				p.Value, p.Hit, p.done = p.payload, true, true
+		if p.cached() {
+			if p.entry.found {
+				s.hit(ctx, &p.entry, p.segments)
+				p.Value, p.Hit, p.done = p.entry.payload, true, true
 				continue
 			}
-			s.asked(&p.version, p.first)
-			s.describe(p.entry, p.segments)
+			s.asked(&p.entry.version, p.entry.first)
+			s.describe(&p.entry, p.segments)
+			p.product = &product{entry: &p.entry}
 		}
 		missing = append(missing, p)
 	}
 	return r.fill(ctx, missing, wait)
 }
 
-// room is memory for the parts of one level: a page has many.
-type room struct {
-	entries  []entry
-	products []product
-	segments []tokens.Segment
-	ids      []tokens.ID
-}
-
-func newRoom(n int) *room {
-	return &room{make([]entry, n), make([]product, n), make([]tokens.Segment, 0, 3*n), make([]tokens.ID, 0, n)}
-}
+// cached reports whether the part is one that can be found.
+func (p *Part) cached() bool { return p.entry.key != "" }
 
 // enter prepares a part. It is true for one that was met before.
-func (r *resolver) enter(ctx context.Context, p *Part, room *room) (again bool, err error) {
-	if p.Uncached {
-		return false, nil
-	}
+func (r *resolver) enter(ctx context.Context, p *Part) (again bool, err error) {
 	s := r.scope
-	e := &room.entries[0]
-	p.product = &room.products[0]
-	p.entry = e
-	room.entries, room.products = room.entries[1:], room.products[1:]
-	var args []any
-	args, e.settings = s.kit.withoutOptions(p.Args)
-	e.mark = s.kit.markOf(marked{value: reflect.TypeFor[Part](), codec: reflect.TypeFor[JSON](), extra: p.Extra})
-	if p.segments, err = s.parse(e, room.segments, args); err != nil {
-		s.complain(ctx, err)
+	if !p.prepared {
+		if err := s.Prepare(p); err != nil {
+			s.complain(ctx, err)
+		}
+	}
+	if !p.cached() {
 		return false, nil
 	}
-	e.ids = appendIdentifiers(room.ids, p.segments)
-	room.segments, room.ids = p.segments[len(p.segments):], e.ids[len(e.ids):]
-	if have := r.known[p.identity]; have != nil {
+	e := &p.entry
+	if have := r.room.known[e.identity]; have != nil {
 		for at := p.parent; at != nil; at = at.parent {
 			if at == have {
-				return false, p.parent.frame.cycle([]identity{p.identity})
+				return false, p.parent.frame.cycle([]identity{e.identity})
 			}
 		}
 		p.same = have
 		r.made = append(r.made, p)
 		return true, nil
 	}
-	r.known[p.identity] = p
+	r.room.known[e.identity] = p
 	if r.in == nil {
 		return false, nil
 	}
-	return false, r.in.cycle([]identity{p.identity})
+	return false, r.in.cycle([]identity{e.identity})
 }
 
 // fill fills parts that were not found, except those that others make, and returns the parts that they
@@ -253,7 +341,7 @@ func (r *resolver) run(ctx context.Context, p *Part) (err error) {
 		p.frame.parent = p.parent.frame
 	}
 	if p.product != nil {
-		p.frame.values = []identity{p.identity}
+		p.frame.values = []identity{p.entry.identity}
 	}
 	if err := s.fills.begin(p.frame); err != nil {
 		return err
@@ -354,11 +442,11 @@ func (p *Part) handOn(s *Scope, to *frame) {
 	if p.frame != nil {
 		to.note(s, p.frame.ids, p.frame.reason)
 	}
-	if p.product != nil {
-		_, reason := p.judge()
+	if e := &p.entry; p.cached() {
+		_, reason := e.judge()
 		to.note(s, nil, reason)
-		for i := range p.count {
-			to.add(p.dependency(i).id)
+		for i := range e.count {
+			to.add(e.dependency(i).id)
 		}
 	}
 }

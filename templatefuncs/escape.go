@@ -11,32 +11,38 @@ import (
 	"text/template/parse"
 )
 
-// checkEscaping reports the templates that html/template would refuse to execute. It executes none
-// of them.
-func checkEscaping(t *template.Template) error {
-	bodies := make(map[string]*parse.Tree)
-	for _, d := range t.Templates() {
-		if d.Tree != nil && d.Tree.Root != nil {
-			bodies[d.Name()] = d.Tree
-		}
-	}
-	refused := make(map[string]error)
+// checkEscaping returns the templates that html/template does not execute by themselves, with its
+// reasons. The error is of those that are not parts of others either, and of fragments that stand where html/template
+// would not let them have HTML. It executes none of the templates.
+func (b bodies) checkEscaping(all readings) (refused map[string]error, err error) {
+	refused = make(map[string]error)
 	accepted := make(map[string]bool) // as part of another
-	for name := range bodies {
-		parts := included(bodies, name)
-		if err := probe(bodies, name, parts); err != nil {
+	misplaced := make(map[string]bool)
+	var errs []error
+	for _, name := range b.names() {
+		parts := b.reach(name, all, false)
+		delete(parts, name)
+		p, err := b.probe(name, parts)
+		if err != nil {
 			refused[name] = err
-		} else {
-			maps.Copy(accepted, parts)
+			continue
+		}
+		maps.Copy(accepted, parts)
+		for _, part := range append(slices.Sorted(maps.Keys(parts)), name) {
+			for _, err := range b.misplaced(p.Lookup(part).Tree, all) {
+				if text := err.Error(); !misplaced[text] {
+					misplaced[text] = true
+					errs = append(errs, err)
+				}
+			}
 		}
 	}
-	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(refused)) {
 		if !accepted[name] {
 			errs = append(errs, fmt.Errorf("template %q: %w", name, refused[name]))
 		}
 	}
-	return errors.Join(errs...)
+	return refused, errors.Join(errs...)
 }
 
 // probeName is the name of the template that a probe executes.
@@ -45,19 +51,17 @@ const probeName = "alkey:probe"
 // probe makes html/template escape one template without executing it: its escaper looks into
 // branches that are never taken. What it infers of one template it uses for the next, so every
 // probe begins anew, with the named template and its parts only.
-func probe(bodies map[string]*parse.Tree, name string, parts map[string]bool) error {
+func (b bodies) probe(name string, parts map[string]bool) (*template.Template, error) {
 	p, err := template.New(probeName).Parse(fmt.Sprintf("{{if false}}{{template %q}}{{end}}", name))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if _, err := p.AddParseTree(name, bodies[name].Copy()); err != nil {
-		return err
+	if _, err := p.AddParseTree(name, b[name].Copy()); err != nil {
+		return nil, err
 	}
 	for part := range parts {
-		if body, ok := bodies[part]; ok && part != name {
-			if _, err := p.AddParseTree(part, body.Copy()); err != nil {
-				return err
-			}
+		if _, err := p.AddParseTree(part, b[part].Copy()); err != nil {
+			return nil, err
 		}
 	}
 	err = p.Execute(io.Discard, nil)
@@ -67,10 +71,10 @@ func probe(bodies map[string]*parse.Tree, name string, parts map[string]bool) er
 		case e.Node == nil:
 			e.Name = name
 		case e.ErrorCode == template.ErrBranchEnd && inProbe(e.Node):
-			return fmt.Errorf("html/template:%s: ends in a non-text context: in a tag, an attribute, a script or a style that it does not close", name)
+			return nil, fmt.Errorf("html/template:%s: ends in a non-text context: in a tag, an attribute, a script or a style that it does not close", name)
 		}
 	}
-	return err
+	return p, err
 }
 
 func inProbe(n parse.Node) bool {
@@ -78,38 +82,68 @@ func inProbe(n parse.Node) bool {
 	return strings.HasPrefix(location, probeName+":")
 }
 
-// included names the templates that the named one includes, directly or not.
-func included(bodies map[string]*parse.Tree, name string) map[string]bool {
-	names := make(map[string]bool)
-	var walk func(parse.Node)
-	walk = func(n parse.Node) {
+// misplaced reports the fragments in a template that html/template has escaped, where they do not stand
+// in the text of an element. There it puts one escaper behind them, and elsewhere others.
+func (b bodies) misplaced(tree *parse.Tree, all readings) (errs []error) {
+	inspect(tree.Root, func(n parse.Node) {
 		switch n := n.(type) {
-		case *parse.ListNode:
-			if n == nil { // no else
+		case *parse.ActionNode:
+			first, ok := n.Pipe.Cmds[0].Args[0].(*parse.IdentifierNode)
+			if !ok || !isFragment(first.Ident) || len(n.Pipe.Decl) > 0 {
 				return
 			}
-			for _, child := range n.Nodes {
-				walk(child)
+			escapers := n.Pipe.Cmds[1:]
+			if len(escapers) == 0 { // never executed: it comes after a break, say
+				return
 			}
-		case *parse.IfNode:
-			walk(n.List)
-			walk(n.ElseList)
-		case *parse.RangeNode:
-			walk(n.List)
-			walk(n.ElseList)
-		case *parse.WithNode:
-			walk(n.List)
-			walk(n.ElseList)
+			escaper, ok := escapers[0].Args[0].(*parse.IdentifierNode)
+			if !ok || !strings.HasPrefix(escaper.Ident, escaperPrefix) {
+				return // it does not stand by itself, which is an error already
+			}
+			if len(escapers) > 1 || escaper.Ident != textEscaper {
+				errs = append(errs, at(tree, n.Pipe.Cmds[0], fmt.Errorf("it stands in %s: a fragment can only stand in the text of an element", place(escaper.Ident))))
+			}
 		case *parse.TemplateNode:
-			if names[n.Name] {
+			// html/template has made a copy for another context, which it does not show.
+			i := strings.LastIndex(n.Name, derived)
+			if i < 0 || b[n.Name[:i]] == nil || b[n.Name] != nil {
 				return
 			}
-			names[n.Name] = true
-			if body, ok := bodies[n.Name]; ok {
-				walk(body.Root)
+			if name := n.Name[:i]; all.haveFragments(b.reach(name, all, false)) {
+				location, _ := tree.ErrorContext(n)
+				errs = append(errs, fmt.Errorf("%s: <{{template %q}}>: the template has fragments, and does not stand in the text of an element here", location, name))
 			}
 		}
+	})
+	return errs
+}
+
+const (
+	// escaperPrefix begins the names of the functions that html/template puts behind actions.
+	escaperPrefix = "_html_template_"
+	textEscaper   = escaperPrefix + "htmlescaper"
+	// derived stands between a template's name and a context.
+	derived = "$htmltemplate_"
+)
+
+// place says in words where an action stands.
+func place(escaper string) string {
+	switch strings.TrimPrefix(escaper, escaperPrefix) {
+	case "attrescaper", "nospaceescaper":
+		return "an attribute"
+	case "htmlnamefilter":
+		return "a tag"
+	case "commentescaper":
+		return "a comment"
+	case "cssescaper", "cssvaluefilter":
+		return "a style"
+	case "jsregexpescaper", "jsstrescaper", "jstmpllitescaper", "jsvalescaper":
+		return "a script"
+	case "rcdataescaper":
+		return "a title or a text area"
+	case "srcsetescaper", "urlescaper", "urlfilter", "urlnormalizer":
+		return "a URL"
+	default:
+		return "another place"
 	}
-	walk(bodies[name].Root)
-	return names
 }
