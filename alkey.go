@@ -55,6 +55,12 @@ func NotModified(w http.ResponseWriter, r *http.Request, args ...any) bool {
 	return request.NotModified(w, r, args...)
 }
 
+// CachePage makes a middleware that keeps whole responses, under what key returns for the request. What
+// differs between users must be in that. See middleware.CachePage.
+func CachePage(key func(r *http.Request) []any, opts ...middleware.PageOption) func(http.Handler) http.Handler {
+	return middleware.CachePage(key, opts...)
+}
+
 // TTL is an argument of Fetch: the value is kept for d at most.
 func TTL(d time.Duration) request.Option { return request.TTL(d) }
 

@@ -3,7 +3,13 @@
 //
 // It goes first in the chain, before whatever may load data: data that was loaded before the scope
 // opened is older than the scope knows. Beneath a router that has it already, and mounted twice, it
-// does nothing more. The http.ResponseWriter is passed on as it is.
+// does nothing more.
+//
+// The http.ResponseWriter is passed on as it is, but for GET and HEAD: there it is one that checks the header
+// before it is written, for request.NotModified and for Config.Debug. It implements http.Flusher, http.Hijacker,
+// io.ReaderFrom and http.Pusher if the server's own does, and http.ResponseController works with it.
+//
+// CachePage keeps whole responses.
 //
 // A handler that goes on for long, as for server-sent events or WebSockets, opens scopes of its own:
 // see request.Kit.Open.
@@ -33,14 +39,24 @@ func New(cfg Config) (func(http.Handler) http.Handler, error) {
 // For makes the middleware of a Kit, which jobs may use as well: then they share its value store.
 func For(kit *request.Kit) func(http.Handler) http.Handler {
 	var first sync.Once
+	debug := kit.Config().Debug
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			first.Do(func() { warn(r.Context(), kit.Config()) })
 			outer := r.Context()
-			if ctx, _ := kit.Open(outer); ctx != outer {
-				r = r.WithContext(ctx)
+			ctx, scope := kit.Open(outer)
+			if ctx == outer {
+				next.ServeHTTP(w, r)
+				return
 			}
-			next.ServeHTTP(w, r)
+			r = r.WithContext(ctx)
+			if !debug && r.Method != http.MethodGet && r.Method != http.MethodHead {
+				next.ServeHTTP(w, r)
+				return
+			}
+			t := newTap(w, scope, debug)
+			next.ServeHTTP(newFront(&t.front, w), r)
+			t.end()
 		})
 	}
 }

@@ -1,14 +1,11 @@
 package middleware_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -115,54 +112,6 @@ func TestMountedTwice(t *testing.T) {
 	})))))
 	if !same {
 		t.Error("a request with a scope is copied")
-	}
-}
-
-// TestWriterIsPassedOn: the handler gets the server's own ResponseWriter.
-func TestWriterIsPassedOn(t *testing.T) {
-	m := newMiddleware(t, middleware.Config{Tokens: newStore(t)})
-	w := httptest.NewRecorder()
-	m(http.HandlerFunc(func(got http.ResponseWriter, _ *http.Request) {
-		if got != http.ResponseWriter(w) {
-			t.Errorf("the handler got a %T", got)
-		}
-	})).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
-
-	server := httptest.NewServer(m(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/flush" {
-			fmt.Fprint(w, "a")
-			w.(http.Flusher).Flush()
-			if err := http.NewResponseController(w).Flush(); err != nil {
-				t.Error(err)
-			}
-			return
-		}
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		fmt.Fprint(conn, "hello\n")
-		conn.Close()
-	})))
-	defer server.Close()
-	res, err := server.Client().Get(server.URL + "/flush")
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, _ := io.ReadAll(res.Body)
-	res.Body.Close()
-	if string(body) != "a" {
-		t.Errorf("got %q", body)
-	}
-	conn, err := net.Dial("tcp", server.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	fmt.Fprint(conn, "GET /hijack HTTP/1.1\r\nHost: x\r\n\r\n")
-	if line, err := bufio.NewReader(conn).ReadString('\n'); line != "hello\n" {
-		t.Errorf("got %q, %v", line, err)
 	}
 }
 

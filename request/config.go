@@ -51,6 +51,10 @@ type Config struct {
 	// nil: none.
 	Vary []string `validate:"-"`
 
+	// Debug makes the middleware tell in a Server-Timing header, which browsers show, what the request
+	// has asked for until its header was written: see Stats.ServerTiming. Anybody can read it. Default: no.
+	Debug bool `validate:"-"`
+
 	// Logger gets the warnings. Default: slog.Default().
 	Logger *slog.Logger `validate:"-"`
 

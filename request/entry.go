@@ -21,6 +21,7 @@ type entry struct {
 
 	// What is set where tokens or values must be waited for.
 	ids    []tokens.ID // that the arguments name
+	place  int         // of their tokens in a reading, -1 if they are not together
 	raw    []byte      // as it is stored
 	copied bool        // raw may be a copy that is out of date
 	opened opened
@@ -42,6 +43,12 @@ func (s *Scope) parse(e *entry, dst []tokens.Segment, args []any) ([]tokens.Segm
 		e.first = Unstable
 		return nil, err
 	}
+	s.locate(e, segments)
+	return segments, nil
+}
+
+// locate sets the key of e, and its tokens where they are known.
+func (s *Scope) locate(e *entry, segments []tokens.Segment) {
 	var text [128]byte
 	stable := appendStable(text[:0], segments)
 	if len(stable) > maxKey {
@@ -56,7 +63,6 @@ func (s *Scope) parse(e *entry, dst []tokens.Segment, args []any) ([]tokens.Segm
 	} else {
 		e.version.clear()
 	}
-	return segments, nil
 }
 
 // maxKey is how long a key of the value store can be. A longer one is replaced by its digest.
@@ -129,10 +135,21 @@ func (r *reading) find(id tokens.ID) int {
 	return -1
 }
 
-func (r *reading) add(ids []tokens.ID) {
-	for _, id := range ids {
-		if r.find(id) >= 0 {
+// add adds what is not there. It returns where ids begin in r.ids, if they all stand there one after the other, and else
+// -1.
+func (r *reading) add(ids []tokens.ID) (place int) {
+	place = len(r.ids)
+	for i, id := range ids {
+		if at := r.find(id); at >= 0 {
+			if i == 0 {
+				place = at
+			} else if at != place+i {
+				place = -1
+			}
 			continue
+		}
+		if place >= 0 && place+i != len(r.ids) {
+			place = -1
 		}
 		if r.index == nil && len(r.ids) >= few {
 			r.index = make(map[tokens.ID]int, 4*few)
@@ -145,6 +162,18 @@ func (r *reading) add(ids []tokens.ID) {
 		}
 		r.ids = append(r.ids, id)
 	}
+	return place
+}
+
+// reset empties the reading and keeps some of its memory.
+func (r *reading) reset() {
+	const most = 1024
+	if len(r.index) > most {
+		r.index = nil
+	}
+	clear(r.index)
+	clear(r.ids)
+	*r = reading{ids: r.ids[:0:min(cap(r.ids), most)], index: r.index}
 }
 
 // load reads what is not read yet.
@@ -164,10 +193,14 @@ func (r *reading) load(ctx context.Context, s *Scope) error {
 	return nil
 }
 
-// addTo adds the tokens of ids to a version. It is false if some were not read.
-func (r *reading) addTo(v *version, ids []tokens.ID) bool {
-	for _, id := range ids {
-		i := r.find(id)
+// addTo adds the tokens of ids to a version, which begin at place if that is not negative. It is false if
+// some were not read.
+func (r *reading) addTo(v *version, ids []tokens.ID, place int) bool {
+	for n, id := range ids {
+		i := place + n
+		if place < 0 {
+			i = r.find(id)
+		}
 		if i < 0 || i >= len(r.all) {
 			return false
 		}
@@ -180,9 +213,13 @@ func (r *reading) addTo(v *version, ids []tokens.ID) bool {
 // at the same time, and one more for the tokens of what only the values name. The error is one that
 // somebody must hear of: the entries have no tokens then.
 func (s *Scope) lookup(ctx context.Context, entries []*entry) error {
+	return s.lookupWith(ctx, new(reading), entries)
+}
+
+// lookupWith is lookup with an empty reading to use.
+func (s *Scope) lookupWith(ctx context.Context, r *reading, entries []*entry) error {
 	k := s.kit
 	var (
-		r       reading
 		away    []string // keys of values that are not in this process
 		awayFor []*entry
 	)
@@ -205,10 +242,10 @@ func (s *Scope) lookup(ctx context.Context, entries []*entry) error {
 		} else if e.unpack() {
 			extras = e.extras
 		}
-		r.add(e.ids)
+		e.place = r.add(e.ids)
 		r.add(extras)
 	}
-	values, err := s.loadBoth(ctx, &r, away)
+	values, err := s.loadBoth(ctx, r, away)
 	if err != nil {
 		for _, e := range entries {
 			if e.key != "" && !e.read {
@@ -237,15 +274,15 @@ func (s *Scope) lookup(ctx context.Context, entries []*entry) error {
 		}
 		if !e.read {
 			e.generation = r.generation
-			e.read = r.addTo(&e.version, e.ids)
+			e.read = r.addTo(&e.version, e.ids, e.place)
 			e.settle()
 		}
-		if !e.match(&r) && e.copied && k.fresh != nil {
+		if !e.match(r) && e.copied && k.fresh != nil {
 			stale = append(stale, e)
 		}
 	}
 	if len(stale) > 0 {
-		s.refresh(ctx, &r, stale)
+		s.refresh(ctx, r, stale)
 	}
 	return nil
 }
@@ -295,9 +332,21 @@ func (e *entry) match(r *reading) bool {
 	if e.raw == nil || !e.sound || e.first == StoreDown || e.opened.stamp < e.stamp {
 		return false
 	}
+	if len(e.extras) == 0 {
+		if e.stamp != e.opened.stamp {
+			return false
+		}
+		usable, reason := e.judge()
+		if !usable {
+			return false
+		}
+		e.usable, e.reason = usable, reason
+		e.found, e.payload, e.kind = true, e.opened.payload, e.opened.kind
+		return true
+	}
 	v := e.version
 	v.more = v.more[:len(v.more):len(v.more)]
-	if !r.addTo(&v, e.extras) || v.stamp != e.opened.stamp {
+	if !r.addTo(&v, e.extras, -1) || v.stamp != e.opened.stamp {
 		return false
 	}
 	usable, reason := v.judge()

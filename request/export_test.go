@@ -38,10 +38,10 @@ func HasRemedy(field, rule string) bool { return remedies[field+" "+rule] != "" 
 
 // Faults are rules that a Kit leaves out.
 type Faults struct {
-	NoGuard, NoRecheck, NoJudgement, NoRecord, NoFlights bool
+	NoGuard, NoRecheck, NoJudgement, NoRecord, NoFlights, NoSharing bool
 }
 
 // SetFaults must be called before the Kit is used.
 func (k *Kit) SetFaults(f Faults) {
-	k.faults = faults{f.NoGuard, f.NoRecheck, f.NoJudgement, f.NoRecord, f.NoFlights}
+	k.faults = faults{f.NoGuard, f.NoRecheck, f.NoJudgement, f.NoRecord, f.NoFlights, f.NoSharing}
 }

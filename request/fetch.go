@@ -65,8 +65,8 @@ func Fetch[T any](ctx context.Context, fill func(context.Context) (T, error), ar
 	e.mark = s.kit.mark(reflect.TypeFor[T](), &e.settings)
 	var room [4]tokens.Segment
 	segments, err := s.parse(&e, room[:0], args)
-	if err == nil && e.here() {
-		if v, err := decode[T](e.codec, e.payload); err == nil {
+	if err == nil && e.here() && e.kind == present {
+		if v, err := decodeHere[T](e.codec, e.payload); err == nil {
 			s.hit(ctx, &e, segments)
 			return v, nil
 		}
@@ -83,7 +83,10 @@ func fetchFurther[T any](ctx context.Context, s *Scope, e entry, segments []toke
 		payload, err := encode(e.codec, &made)
 		return payload, present, err
 	}
-	p.decode = func(payload []byte, _ byte) (err error) {
+	p.decode = func(payload []byte, kind byte) (err error) {
+		if kind == absent {
+			return errAbsent
+		}
 		given, err = decode[T](e.codec, payload)
 		return err
 	}

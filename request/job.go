@@ -2,6 +2,7 @@ package request
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -24,10 +25,15 @@ type product struct {
 	left  bool // the fill goes on without its caller, and with the rest of this
 }
 
+// errAbsent is what decode returns if it is given that there is no value, and wants one.
+var errAbsent = errors.New("alkey: there is no value")
+
 // accept takes a value that was found or made elsewhere. It is false if it cannot be decoded.
 func (p *product) accept(ctx context.Context) bool {
 	if err := p.decode(p.payload, p.kind); err != nil {
-		p.scope.complain(ctx, err)
+		if err != errAbsent {
+			p.scope.complain(ctx, err)
+		}
 		p.found = false
 	}
 	return p.found
@@ -50,8 +56,7 @@ func (s *Scope) obtain(ctx context.Context, p *product, fill func(context.Contex
 		leads := s.board(ctx, in, p, r, waiter, try <= maxBoardings)
 		if leads && s.landed(ctx, p, try) {
 			if p.accept(ctx) {
-				p.event.Shared = true
-				s.counters.shared.Add(1)
+				s.sharing(p)
 				return false, nil
 			}
 			p.flight = nil
@@ -64,6 +69,7 @@ func (s *Scope) obtain(ctx context.Context, p *product, fill func(context.Contex
 			}
 			if p.found && err == nil {
 				if p.accept(ctx) {
+					s.sharing(p)
 					return false, nil
 				}
 				p.settings.lease = 0
@@ -137,13 +143,19 @@ func (s *Scope) shared(ctx context.Context, p *product, l *landing) (taken bool,
 	if l.err == nil && !p.accept(ctx) {
 		return false, nil
 	}
+	s.sharing(p)
+	return true, l.err
+}
+
+// sharing notes that p is what somebody else has made. Who asked for it depends on all that it names, as
+// with every hit: until now only what its arguments name was known.
+func (s *Scope) sharing(p *product) {
 	p.event.Shared = true
 	s.counters.shared.Add(1)
-	if s.fills.any() {
+	if s.fills.any() && !s.kit.faults.noSharing {
 		_, reason := p.judge()
 		s.fills.noteVersion(&p.version, reason)
 	}
-	return true, l.err
 }
 
 // identities lists what the products are known by.
@@ -223,8 +235,6 @@ func (j *job) main(ctx context.Context) {
 			release, raw := s.turn(ctx, p.entry)
 			if raw != nil {
 				s.fills.end(j.frame)
-				p.event.Shared = true
-				s.counters.shared.Add(1)
 				landings[0].value = raw
 				return
 			}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/alkey-go/alkey/cache"
 	"github.com/alkey-go/alkey/tokens"
@@ -30,12 +31,14 @@ type Kit struct {
 	defaults settings
 	flights  flights
 	known    *known
+	pages    pageNotes
 	random   string // of this Kit's one-shot keys
 	scopes   atomic.Uint64
 	version  func() string
 	marks    sync.Map     // *mark by marked
 	marked   atomic.Int32 // marks by marked
 	lists    sync.Pool    // *lists
+	rooms    sync.Pool    // *room
 
 	faults     faults
 	complaints complaints
@@ -51,6 +54,7 @@ type faults struct {
 	noJudgement bool // who waits for a flight takes what comes
 	noRecord    bool // what a fill asks for is not the value's
 	noFlights   bool // every request makes its own
+	noSharing   bool // what others have made depends on nothing but its arguments
 }
 
 // New makes a Kit. The error wraps ErrConfig and names the fields that are wrong.
@@ -242,18 +246,29 @@ func kindOf(err error) string {
 	return ofData.ReplaceAllString(text, "")
 }
 
-// health logs when something begins to fail and when it works again, and nothing between.
-type health struct{ failing atomic.Bool }
+// health logs when something begins to fail and when it works again, and nothing between. A store that
+// fails at times, and one that goes on to answer from copies while what is behind it does not, would log
+// at every request: it works again when it has not failed for a while.
+type health struct {
+	failing atomic.Bool
+	last    atomic.Int64 // when it failed, in nanoseconds since the Unix epoch
+}
+
+// calm is how long what has failed must not fail to count as working again.
+const calm = 5 * time.Second
 
 func (h *health) report(ctx context.Context, l *slog.Logger, what string, err error) {
 	switch {
 	case err == nil:
-		if h.failing.Load() && h.failing.CompareAndSwap(true, false) {
+		if h.failing.Load() && time.Now().UnixNano()-h.last.Load() >= int64(calm) && h.failing.CompareAndSwap(true, false) {
 			l.InfoContext(ctx, "alkey: the value store works again", "operation", what)
 		}
 	case ctx.Err() != nil:
 		// The caller gave up; that says nothing about the store.
-	case h.failing.CompareAndSwap(false, true):
-		l.WarnContext(ctx, "alkey: the value store fails: requests go uncached", "operation", what, "error", err)
+	default:
+		h.last.Store(time.Now().UnixNano())
+		if h.failing.CompareAndSwap(false, true) {
+			l.WarnContext(ctx, "alkey: the value store fails: requests go uncached", "operation", what, "error", err)
+		}
 	}
 }

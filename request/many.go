@@ -15,9 +15,9 @@ import (
 //		func(ctx context.Context, missing []int) (map[int]string, error) { return loadNames(ctx, missing) })
 //
 // The result has the values that were found and those that fill has returned. What fill does not
-// return of missing does not exist: it is stored that there is none, and the result has no such key. What
-// fill asks for while it runs counts for all values that it makes. All else is as for Fetch, but
-// that there are no leases; after an error there is no result.
+// return of missing does not exist: it is stored that there is none, and the result has no such key. (Fetch
+// with the same arguments makes the value then.) What fill asks for while it runs counts for all values that
+// it makes. All else is as for Fetch, but that there are no leases; after an error there is no result.
 func FetchMany[K comparable, T any](ctx context.Context, keys []K, args func(K) []any, fill func(ctx context.Context, missing []K) (map[K]T, error), opts ...Option) (map[K]T, error) {
 	s, ok := FromContext(ctx)
 	if !ok {
@@ -41,6 +41,7 @@ func FetchMany[K comparable, T any](ctx context.Context, keys []K, args func(K) 
 		e := new(entry)
 		p := &product{entry: e}
 		list, e.settings = s.kit.withoutOptions(list)
+		e.lease = 0
 		e.mark = s.kit.mark(reflect.TypeFor[T](), &e.settings)
 		var err error
 		if p.segments, err = s.parse(e, nil, list); err != nil {

@@ -63,6 +63,14 @@ func TestFetchMany(t *testing.T) {
 	}
 	fetch(t, f.open(t), "f6", tokens.Row("users", 6), "name")
 	check("made by Fetch", "g", []int{6}, map[int]string{6: "f6"})
+	// A string cannot say that there is none.
+	ctx := f.open(t)
+	if v, made := fetch(t, ctx, "f11", tokens.Row("users", 11), "name"); v != "f11" || !made {
+		t.Errorf("Fetch of what does not exist: %q, made %t", v, made)
+	}
+	if v, made := fetch(t, ctx, "?", tokens.Row("users", 11), "name"); v != "f11" || made {
+		t.Errorf("Fetch of it again: %q, made %t", v, made)
+	}
 
 	if got, missing, err := names(f.open(t), "h"); len(got)+len(missing) != 0 || err != nil {
 		t.Errorf("of no keys: %v, %v, %v", got, missing, err)

@@ -27,8 +27,8 @@ import (
 // by default "private, no-cache", if there is none; and Vary, to which it adds what Config.Vary names.
 // What the handler sets afterwards replaces that. The ETag is set only if the key is storable: a
 // response that may be made of older data, or of what is not committed, must not carry the new tag.
-// That is judged now. A handler that goes on to write to the database calls Scope.CheckETag before it
-// writes its header; a middleware that sees the header being written can do so for all handlers.
+// That is judged now, and by the middleware again when the header is written: the ETag is taken back if the
+// handler has written to the database in between, and from errors.
 //
 // Options can stand among the arguments. Arguments that make no key are logged, once each, and there is
 // no ETag. It panics if no middleware of alkey has seen the request.
@@ -57,7 +57,10 @@ func NotModified(w http.ResponseWriter, r *http.Request, args ...any) bool {
 	if usable || reason == 0 {
 		tag = s.kit.etag(k.text, settings.strong)
 	}
-	asked := r.Header["If-None-Match"]
+	asked, ok := r.Header["If-None-Match"]
+	if !ok {
+		asked, _ = ctx.Value(ifNoneMatchKey{}).([]string)
+	}
 	matches, any := tag != "" && slices.ContainsFunc(asked, func(list string) bool { return hasTag(list, tag) }), isAny(asked)
 	if reason == 0 || matches {
 		// What a client confirms to have was made when it was storable.
@@ -89,14 +92,39 @@ func (s *Scope) tag(k Key, tag string) {
 
 // CheckETag takes from a header, which is about to be written with a response that has a body, the ETag
 // that NotModified has set, if the request has written to the database since, or something it has read
-// was taken back. It leaves an ETag alone that somebody else has set.
+// was taken back. It leaves an ETag alone that somebody else has set, and one that another's commit has made
+// old meanwhile: it says less than the response holds, and the client asks in vain once. The middleware calls
+// it for every response to GET and HEAD.
 func (s *Scope) CheckETag(h http.Header) {
+	if t := s.tagIn(h); t != nil && !t.key.Storable() {
+		h.Del("ETag")
+	}
+}
+
+// DropETag takes the ETag that NotModified has set from the header of an error: it is the tag of what the
+// client wanted, and must not make the error last as long as that does not change.
+func (s *Scope) DropETag(h http.Header) {
+	if s.tagIn(h) != nil {
+		h.Del("ETag")
+	}
+}
+
+// tagIn returns the tag that NotModified has set, if the header has it.
+func (s *Scope) tagIn(h http.Header) *tagged {
 	s.mu.Lock()
 	t := s.tagged
 	s.mu.Unlock()
-	if t != nil && h.Get("ETag") == t.tag && !t.key.Storable() {
-		h.Del("ETag")
+	if t == nil || h.Get("ETag") != t.tag {
+		return nil
 	}
+	return t
+}
+
+// MatchesETag reports whether a request with this header comes from a client that has the response with that
+// ETag: whether If-None-Match names it, by weak comparison, or is "*".
+func MatchesETag(h http.Header, tag string) bool {
+	asked := h["If-None-Match"]
+	return tag != "" && (isAny(asked) || slices.ContainsFunc(asked, func(list string) bool { return hasTag(list, tag) }))
 }
 
 // etag makes the tag of a key's text, which has the tokens, and of the application's version.

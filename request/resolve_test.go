@@ -93,12 +93,12 @@ func TestResolve(t *testing.T) {
 	get("after a change of the outermost", page, "a", 1, 2)
 }
 
-func TestResolveExtra(t *testing.T) {
+func TestResolveKind(t *testing.T) {
 	f := newFetcher(t, request.Config{})
 	b := new(book)
 	get := func(extra string) {
 		p := b.part(user1, "x")
-		p.Extra = extra
+		p.Kind = request.NewKind("kind", extra, nil)
 		if err := request.Resolve(f.open(t), p); err != nil || string(p.Value) != "<x>" {
 			t.Errorf("%q, %v", p.Value, err)
 		}

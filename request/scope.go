@@ -171,6 +171,9 @@ func (s *Scope) resolve(ctx context.Context, v *version, segments []tokens.Segme
 			return err
 		}
 		v.generation = generation
+		if n := len(ids) - len(v.inline); n > 0 {
+			v.more = make([]dependency, 0, n)
+		}
 		for i, id := range ids {
 			v.add(id, read[i])
 		}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"runtime"
 	"strconv"
@@ -55,6 +57,7 @@ func TestSoakFinds(t *testing.T) {
 		"recheck":   {NoRecheck: true},
 		"judgement": {NoJudgement: true},
 		"record":    {NoRecord: true},
+		"sharing":   {NoSharing: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			// As a rule a few thousand reads are enough.
@@ -144,16 +147,22 @@ type soaking struct {
 	limit  int64
 
 	reads, hits, shared, writes atomic.Int64
+	unmodified                  atomic.Int64  // of the hits, what a client had
 	permits                     chan struct{} // to write
 	stop                        atomic.Bool
 
 	mu     sync.Mutex
 	faults []string
+	sent   [soakRows]response // the last with an ETag that a client keeps, by row
 }
+
+// response is what a client has.
+type response struct{ etag, body string }
 
 func (s *soaking) verify(t *testing.T) {
 	n, hits, shared := s.reads.Load(), s.hits.Load(), s.shared.Load()
-	t.Logf("%d reads, %d writes: %.1f %% hits, %.1f %% shared, %d faults", n, s.writes.Load(), 100*float64(hits)/float64(n), 100*float64(shared)/float64(n), len(s.faults))
+	t.Logf("%d reads, %d writes: %.1f %% hits, of these %d by 304, %.1f %% shared, %d faults",
+		n, s.writes.Load(), 100*float64(hits)/float64(n), s.unmodified.Load(), 100*float64(shared)/float64(n), len(s.faults))
 	for _, f := range s.faults {
 		t.Error(f)
 	}
@@ -292,9 +301,13 @@ func (s *soaking) read(ctx context.Context, t *testing.T, process int, r *rand.R
 		pause(r)
 		for range 1 + r.IntN(3) {
 			row := r.IntN(soakRows)
-			switch r.IntN(6) {
+			switch r.IntN(9) {
 			case 0:
 				q.table()
+			case 5, 6:
+				q.response(row)
+			case 7:
+				q.tower(row)
 			case 1, 2:
 				q.pair(q.ctx, row, (row+1)%soakRows)
 			case 3:
@@ -403,6 +416,59 @@ func (q *reader) pair(ctx context.Context, row, other int) {
 	q.check("pair", text, made)
 }
 
+// tower asks for a value that depends on a row of which not even the fill knows, but only the fill of a
+// value inside. The processes take turns in making it.
+func (q *reader) tower(row int) {
+	ask := func(ctx context.Context, args []any, fill func(ctx context.Context) string) (text string, made bool) {
+		text, err := request.Fetch(ctx, func(ctx context.Context) (string, error) {
+			made = true
+			return fill(ctx), nil
+		}, append(args, request.Lease(50*time.Millisecond))...)
+		if err != nil {
+			q.found("tower: %v", err)
+		}
+		return text, made
+	}
+	middle, top := (row+1)%soakRows, (row+2)%soakRows
+	text, made := ask(q.ctx, []any{tokens.Row("users", row), "tower"}, func(ctx context.Context) string {
+		inner, _ := ask(ctx, []any{tokens.Row("users", middle), "storey"}, func(ctx context.Context) string {
+			return cell(q.load(), middle) + "," + q.row(ctx, top)
+		})
+		return cell(q.load(), row) + "," + inner
+	})
+	q.check("tower", text, made)
+}
+
+// response is a request for a page of two rows by a client that has the page perhaps.
+func (q *reader) response(row int) {
+	other := (row + 1) % soakRows
+	q.mu.Lock()
+	have := q.sent[row]
+	q.mu.Unlock()
+	q.reads.Add(1)
+	r := httptest.NewRequest(http.MethodGet, "/", nil).WithContext(q.ctx)
+	if have.etag != "" {
+		r.Header.Set("If-None-Match", have.etag)
+	}
+	w := httptest.NewRecorder()
+	if request.NotModified(w, r, tokens.Row("users", row), tokens.Row("users", other), "page") {
+		q.hits.Add(1)
+		q.unmodified.Add(1)
+		q.check("304", have.body, false)
+		return
+	}
+	s := q.load()
+	body := cell(s, row) + "," + cell(s, other)
+	q.check("200", body, true)
+	scope, _ := request.FromContext(q.ctx)
+	scope.CheckETag(w.Header())
+	if etag := w.Header().Get("ETag"); etag != "" {
+		q.mu.Lock()
+		q.sent[row] = response{etag, body}
+		q.mu.Unlock()
+	}
+}
+
 // many asks for several rows at once.
 func (q *reader) many(row int) {
 	made := map[int]bool{}
@@ -447,5 +513,113 @@ func (q *reader) page(row int) {
 	}
 	for _, p := range parts {
 		q.check("page", string(p.Value), len(made) > 0)
+	}
+}
+
+// TestEntriesDoNotGrow: what the servers hold follows from what is asked for, and not from how often it
+// changes. ALKEY_SOAK=1000000 makes that many writes.
+func TestEntriesDoNotGrow(t *testing.T) {
+	const rows, written = 1000, 1100 // a tenth of what is written is never asked for
+	writes := reads(t, 2_000)
+	client := redis.NewClient(&redis.Options{Addr: testserver.Redis(t).Addr(), ContextTimeoutEnabled: true})
+	defer client.Close()
+	backend, err := tokens.NewRedisBackend(tokens.RedisOptions{Client: client})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := tokens.New(backend, tokens.WithReadTimeout(time.Minute), tokens.WithWriteTimeout(time.Minute))
+	defer store.Close()
+	values := cache.NewRedisWith(client, cache.RedisOptions{Timeout: time.Minute})
+	defer values.Close()
+	var stored atomic.Int64
+	kit := newKit(t, request.Config{Tokens: store, Values: values, OnFetch: func(_ context.Context, e request.FetchEvent) {
+		if e.Stored {
+			stored.Add(1)
+		}
+	}})
+	// Each row has a value, or a part of a page.
+	get := func(row int) {
+		ctx, _ := kit.Open(t.Context())
+		id := tokens.Row("users", row)
+		var err error
+		if row%2 == 0 {
+			_, err = request.Fetch(ctx, func(context.Context) (string, error) { return "value", nil }, id, "value")
+		} else {
+			err = request.Resolve(ctx, &request.Part{Args: []any{id, "part"}, Fill: func(context.Context) ([]request.Piece, error) {
+				return []request.Piece{{Text: []byte("text")}}, nil
+			}})
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	count := func() (inValues, inTokens int, size string) {
+		all, err := client.Keys(t.Context(), "*").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range all {
+			switch {
+			case strings.HasPrefix(key, "alkey.cache.VALUES:"):
+				inValues++
+			case strings.HasPrefix(key, "alkey.cache.TOKENS:"):
+				inTokens++
+			default:
+				t.Errorf("a key %q", key)
+			}
+		}
+		info, err := client.InfoMap(t.Context(), "memory").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return inValues, inTokens, info["Memory"]["used_memory_human"]
+	}
+	for range 2 { // the request that makes a record is older than it
+		for row := range rows {
+			get(row)
+		}
+	}
+	firstValues, firstTokens, firstSize := count()
+	if firstValues != rows || firstTokens < rows || firstTokens > rows+10 {
+		t.Fatalf("%d entries and %d records for %d rows", firstValues, firstTokens, rows)
+	}
+	before := stored.Load()
+	const workers = 4
+	var all sync.WaitGroup
+	for i := range workers {
+		all.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(i), 3))
+			for range writes / workers {
+				row := r.IntN(written)
+				owner, changes := tokens.NewOwner(), tokens.NewChanges(tokens.Row("users", row))
+				if err := store.Fence(t.Context(), owner, changes, time.Minute); err != nil {
+					t.Error(err)
+					return
+				}
+				var err error
+				if r.IntN(10) == 0 {
+					err = store.Release(t.Context(), owner, changes)
+				} else {
+					_, err = store.Publish(t.Context(), owner, changes)
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if row < rows {
+					get(row)
+				}
+			}
+		})
+	}
+	all.Wait()
+	afterValues, afterTokens, afterSize := count()
+	t.Logf("%d writes: %d values stored, %d entries and %d records (%s) before, %d and %d (%s) after",
+		writes, stored.Load()-before, firstValues, firstTokens, firstSize, afterValues, afterTokens, afterSize)
+	if afterValues != rows || afterTokens != firstTokens {
+		t.Errorf("%d entries and %d records after the writes, %d and %d before", afterValues, afterTokens, rows, firstTokens)
+	}
+	if n := stored.Load() - before; n < writes/2 {
+		t.Errorf("only %d values were stored after %d writes: this shows little", n, writes)
 	}
 }

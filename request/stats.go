@@ -1,6 +1,8 @@
 package request
 
 import (
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -20,13 +22,59 @@ type Stats struct {
 	Tokens time.Duration // spent reading tokens, as far as somebody waited
 	Values time.Duration // spent reading values that are not in this process
 	Fills  time.Duration // spent in fills, those inside others counted twice
+
+	// Page tells in one word, if Config.Debug is set, what became of the last page that was asked for:
+	// "hit", "shared" (with a request that was making it), "stored" (it was made), or why it was not. "" is
+	// for none.
+	Page string
 }
+
+// ServerTiming returns the value of a Server-Timing header, such as
+//
+//	alkey;desc="keys=12 hits=11 bypass=fenced:1 page=hit";dur=0.4
+//
+// What is 0 is left out, but for keys and hits. The duration is in milliseconds: what was spent waiting for
+// tokens and for values, which is counted twice while both are waited for. Waiting for fills does not count.
+func (s Stats) ServerTiming() string {
+	b := make([]byte, 0, 128)
+	b = append(b, `alkey;desc="keys=`...)
+	b = strconv.AppendInt(b, int64(s.Keys), 10)
+	b = append(b, " hits="...)
+	b = strconv.AppendInt(b, int64(s.Hits), 10)
+	for _, more := range []struct {
+		name  string
+		count int
+	}{{"shared", s.Shared}, {"misses", s.Misses}, {"stored", s.Stored}} {
+		if more.count > 0 {
+			b = append(append(append(b, ' '), more.name...), '=')
+			b = strconv.AppendInt(b, int64(more.count), 10)
+		}
+	}
+	before := " bypass="
+	for reason, count := range s.Bypasses {
+		if count > 0 {
+			b = append(append(b, before...), Reason(reason).word()...)
+			b = strconv.AppendInt(append(b, ':'), int64(count), 10)
+			before = ","
+		}
+	}
+	if s.Page != "" {
+		b = append(append(b, " page="...), s.Page...)
+	}
+	b = append(b, `";dur=`...)
+	ms := float64(s.Tokens+s.Values) / float64(time.Millisecond)
+	return string(strconv.AppendFloat(b, ms, 'f', 1, 64))
+}
+
+// word is String in one word.
+func (r Reason) word() string { return strings.ReplaceAll(r.String(), " ", "-") }
 
 // counters is what Stats is read from.
 type counters struct {
 	keys, hits, shared, misses, stored atomic.Int32
 	bypasses                           [ReasonCount]atomic.Int32
 	tokens, values, fills              atomic.Int64
+	page                               atomic.Pointer[string]
 }
 
 // Stats returns the counts so far, as for a Server-Timing header.
@@ -45,8 +93,21 @@ func (s *Scope) Stats() Stats {
 	for i := range c.bypasses {
 		stats.Bypasses[i] = int(c.bypasses[i].Load())
 	}
+	if page := c.page.Load(); page != nil {
+		stats.Page = *page
+	}
 	return stats
 }
+
+// outcome notes what became of a page, for those who want to know.
+func (s *Scope) outcome(word string) {
+	if s.kit.config.Debug {
+		s.counters.notePage(word)
+	}
+}
+
+// notePage is apart because word is moved to the heap.
+func (c *counters) notePage(word string) { c.page.Store(&word) }
 
 // asked counts a key.
 func (c *counters) asked(reason Reason) {

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unsafe"
 
 	"github.com/alkey-go/alkey/tokens"
 )
@@ -122,8 +123,9 @@ func (o *opened) identifiers() (ids []tokens.ID, ok bool) {
 	text := string(b[:o.span()])
 	at := 0
 	for range o.count {
+		// The bounds are span's: text has what passes them.
 		n, size := binary.Uvarint(b[at:])
-		if size <= 0 || n > uint64(len(text)-at-size) {
+		if size <= 0 || n > uint64(len(b)-at-size) {
 			return nil, false
 		}
 		at += size
@@ -178,6 +180,16 @@ func decode[T any](c Codec, payload []byte) (v T, err error) {
 		return decodeBy[T](c, payload)
 	}
 	return v, nil
+}
+
+// decodeHere is decode for what lies in this process, where nobody modifies it any more: a string is no
+// copy.
+func decodeHere[T any](c Codec, payload []byte) (v T, err error) {
+	if p, ok := any(&v).(*string); ok {
+		*p = unsafe.String(unsafe.SliceData(payload), len(payload))
+		return v, nil
+	}
+	return decode[T](c, payload)
 }
 
 // decodeBy is apart from decode because its result is moved to the heap.
