@@ -78,7 +78,11 @@ func (a *app) introduce(ctx context.Context, ids ...tokens.ID) error {
 func (a *app) routes() http.Handler {
 	r := chi.NewRouter()
 	r.Use(
-		alkey.Middleware(alkey.Config{Tokens: a.tokens, OnFetch: onFetch}), // first: nothing is loaded before it
+		alkey.Middleware(alkey.Config{
+			Tokens:  a.tokens,
+			OnFetch: onFetch,
+			Debug:   true, // a Server-Timing header with each answer
+		}), // first: nothing is loaded before it
 		middleware.Recoverer,
 		middleware.GetHead,
 		middleware.RequestSize(maxForm),
@@ -86,7 +90,7 @@ func (a *app) routes() http.Handler {
 		headers,
 	)
 	r.Get("/static/style.css", http.FileServerFS(staticFiles).ServeHTTP)
-	r.Get("/", a.handle(a.home))
+	r.With(alkey.CachePage(homeKey)).Get("/", a.handle(a.home))
 	r.Get("/users", a.handle(a.listUsers))
 	r.Post("/users", a.handle(a.createUser))
 	r.Get("/users/{id}", a.handle(a.showUser))
@@ -107,6 +111,12 @@ func headers(next http.Handler) http.Handler {
 		w.Header().Set("Cache-Control", "no-cache") // the browser asks again; the server is the one who remembers
 		next.ServeHTTP(w, r)
 	})
+}
+
+// homeKey is what the front page is kept under, as a whole. What it asks for while it is made counts by
+// itself; the arguments spare the cache a look, and tell readers.
+func homeKey(*http.Request) []any {
+	return []any{tokens.Table("users"), tokens.Table("orders")}
 }
 
 func (a *app) home(w http.ResponseWriter, r *http.Request) error {
@@ -132,30 +142,16 @@ func (a *app) listUsers(w http.ResponseWriter, r *http.Request) error {
 	return a.usersPage(w, r, http.StatusOK, form{})
 }
 
-// usersPage keeps the list, which any change of a user makes anew, and each of its rows, which only
-// a change of its own user does.
+// usersPage keeps the list, which any change of a user makes anew. Its rows are fragments: of these
+// only a change of its own user makes one anew, and all are looked up in one round trip.
 func (a *app) usersPage(w http.ResponseWriter, r *http.Request, status int, entered form) error {
 	list, err := fetch(r, a.store.users, tokens.Table("users"), "list")
 	if err != nil {
 		return err
 	}
-	// One round trip to the token store for all rows, not one for each.
-	if scope, ok := request.FromContext(r.Context()); ok {
-		if err := scope.Prefetch(r.Context(), list.Value); err != nil {
-			return err
-		}
-	}
-	rows := make([]part[template.HTML], len(list.Value))
-	for i, user := range list.Value {
-		rows[i], err = a.part(r, "row", func(context.Context) (any, error) { return user, nil }, user)
-		if err != nil {
-			return err
-		}
-	}
 	return a.render(w, r, status, "users.html", map[string]any{
 		"Title": "Users",
 		"List":  list,
-		"Rows":  rows,
 		"Form":  entered,
 	})
 }
@@ -187,6 +183,9 @@ func (a *app) showUser(w http.ResponseWriter, r *http.Request) error {
 	id, err := userID(r)
 	if err != nil {
 		return err
+	}
+	if alkey.NotModified(w, r, tokens.Row("users", id), tokens.Table("orders"), "page") {
+		return nil // the browser has this page: nothing is loaded
 	}
 	return a.userPage(w, r, http.StatusOK, id, form{}, form{})
 }
@@ -368,9 +367,15 @@ func (a *app) handle(h func(http.ResponseWriter, *http.Request) error) http.Hand
 }
 
 // render sends a page. It is complete before the first byte is sent, so that an error has its status.
+// What became of its fragments is known when they are there, so it stands at the bottom.
 func (a *app) render(w http.ResponseWriter, r *http.Request, status int, name string, data any) error {
+	var fragments []request.FetchEvent
+	ctx := noting(r.Context(), func(e request.FetchEvent) { fragments = append(fragments, e) })
 	var page bytes.Buffer
-	if err := a.templates.Execute(&page, r, name, data); err != nil {
+	if err := a.templates.ExecuteContext(&page, ctx, name, data); err != nil {
+		return err
+	}
+	if err := a.templates.Execute(&page, r, "bottom", fragments); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")

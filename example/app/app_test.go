@@ -205,7 +205,7 @@ func mustContain(t *testing.T, p page, texts ...string) {
 
 func TestSecondRequestFinds(t *testing.T) {
 	onStores(t, func(t *testing.T, s *site) {
-		for path, parts := range map[string]int{"/": 2, "/users": 4, "/users/1": 3} {
+		for path, parts := range map[string]int{"/users": 4, "/users/1": 3} {
 			first := s.get(t, path)
 			first.all(t, "made", parts)
 			second := s.get(t, path)
@@ -213,6 +213,77 @@ func TestSecondRequestFinds(t *testing.T) {
 			if first.key != second.key || !slices.Equal(slices.Sorted(maps.Keys(first.state)), slices.Sorted(maps.Keys(second.state))) {
 				t.Errorf("%s has other keys without a change", path)
 			}
+		}
+	})
+}
+
+// The front page is kept as a whole, until something changes that it shows.
+func TestFrontPageIsKept(t *testing.T) {
+	onStores(t, func(t *testing.T, s *site) {
+		timing := func(p page, want string) {
+			t.Helper()
+			if got := p.header.Get("Server-Timing"); !strings.Contains(got, want) {
+				t.Errorf("Server-Timing: %q, want %q in it", got, want)
+			}
+		}
+		first := s.get(t, "/")
+		first.all(t, "made", 2)
+		timing(first, "page=stored")
+		second := s.get(t, "/")
+		timing(second, "page=hit")
+		if first.body != second.body {
+			t.Errorf("the page was not kept:\n%s\n%s", first.body, second.body)
+		}
+
+		s.post(t, http.StatusSeeOther, "/users/1/orders", "item", "Punched cards", "amount", "19.95")
+		s.get(t, "/") // may have been begun by one who knows of the change since, and then keeps nothing
+		now := s.get(t, "/")
+		partStays(t, first, now, "/count")
+		if before, _ := first.part(t, "/totals"); before == "" {
+			t.Error("no totals")
+		} else if after, _ := now.part(t, "/totals"); after == before {
+			t.Errorf("%s did not change", before)
+		}
+		timing(s.get(t, "/"), "page=hit")
+	})
+}
+
+// A client that has a user's page is told so, until the user or an order changes.
+func TestNotModified(t *testing.T) {
+	onStores(t, func(t *testing.T, s *site) {
+		again := func(tag string) page {
+			t.Helper()
+			r, err := http.NewRequest(http.MethodGet, s.url+"/users/1", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("If-None-Match", tag)
+			p, err := s.do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p
+		}
+		s.get(t, "/users/1") // its keys are new to the first
+		tag := s.get(t, "/users/1").header.Get("ETag")
+		if p := again(tag); tag == "" || p.status != http.StatusNotModified || p.body != "" {
+			t.Errorf("with ETag %q: status %d, %q", tag, p.status, p.body)
+		}
+		s.post(t, http.StatusSeeOther, "/users/2", "name", "Grace B.")
+		if p := again(tag); p.status != http.StatusNotModified {
+			t.Errorf("after an edit of another user: status %d", p.status)
+		}
+		s.post(t, http.StatusSeeOther, "/users/1", "name", "Ada King")
+		if p := again(tag); p.status != http.StatusOK {
+			t.Errorf("after an edit: status %d", p.status)
+		} else {
+			mustContain(t, p, "<dd>Ada King</dd>")
+		}
+		s.get(t, "/users/1")
+		tag = s.get(t, "/users/1").header.Get("ETag")
+		s.post(t, http.StatusSeeOther, "/users/1/delete")
+		if p := again(tag); p.status != http.StatusNotFound || p.header.Get("ETag") != "" {
+			t.Errorf("after the deletion: status %d, ETag %q", p.status, p.header.Get("ETag"))
 		}
 	})
 }
@@ -244,9 +315,9 @@ func TestEdit(t *testing.T) {
 		now = s.get(t, "/users")
 		mustContain(t, now, "Ada &lt;King&gt; &amp; Sons")
 		partChanged(t, list, now, "/list")
-		partChanged(t, list, now, "alkey:users#1/row")
-		partStays(t, list, now, "alkey:users#2/row")
-		partStays(t, list, now, "alkey:users#3/row")
+		partChanged(t, list, now, "alkey:users#1")
+		partStays(t, list, now, "alkey:users#2")
+		partStays(t, list, now, "alkey:users#3")
 
 		now = s.get(t, "/")
 		partChanged(t, home, now, "/count")
@@ -328,7 +399,7 @@ func TestCreate(t *testing.T) {
 		now := s.get(t, "/users")
 		mustContain(t, now, "Barbara Liskov")
 		partChanged(t, before, now, "/list")
-		partStays(t, before, now, "alkey:users#1/row")
+		partStays(t, before, now, "alkey:users#1")
 	})
 }
 
@@ -369,7 +440,7 @@ func TestDelete(t *testing.T) {
 			t.Error("the user is still listed")
 		}
 		partChanged(t, list, now, "/list")
-		partStays(t, list, now, "alkey:users#2/row")
+		partStays(t, list, now, "alkey:users#2")
 		// The cascade changed the orders.
 		now = s.get(t, "/")
 		mustContain(t, now, "2 users", "3 orders, € 108.85")

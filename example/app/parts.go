@@ -23,7 +23,7 @@ type part[T any] struct {
 func fetch[T any](r *http.Request, load func(context.Context) (T, error), args ...any) (part[T], error) {
 	var p part[T]
 	var err error
-	ctx := context.WithValue(r.Context(), eventKey{}, &p.Cache)
+	ctx := noting(r.Context(), func(e request.FetchEvent) { p.Cache = e })
 	p.Value, err = request.Fetch(ctx, load, args...)
 	return p, err
 }
@@ -42,12 +42,17 @@ func (a *app) part(r *http.Request, name string, load func(context.Context) (any
 	}, append(args, name)...)
 }
 
-type eventKey struct{}
+type noteKey struct{}
 
-// onFetch is called by the cache for every fetch. An application without such curious pages needs
-// nothing of the kind.
+// noting returns a context in which note gets what became of each fetch and each fragment.
+func noting(ctx context.Context, note func(request.FetchEvent)) context.Context {
+	return context.WithValue(ctx, noteKey{}, note)
+}
+
+// onFetch is called by the cache for every fetch and every fragment. An application without such
+// curious pages needs nothing of the kind.
 func onFetch(ctx context.Context, e request.FetchEvent) {
-	if p, ok := ctx.Value(eventKey{}).(*request.FetchEvent); ok {
-		*p = e
+	if note, ok := ctx.Value(noteKey{}).(func(request.FetchEvent)); ok {
+		note(e)
 	}
 }
