@@ -110,6 +110,8 @@ func program(fragment string) string {
 		{"users", "[]User", ""},
 		{"connector", "driver.Connector", "driver."},
 		{"dsn", "string", ""},
+		{"translate", "func(context.Context, string) string", ""},
+		{"language", "func(context.Context) string", ""},
 	}
 	var parameters, types []string
 	text := fragment
