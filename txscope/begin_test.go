@@ -43,10 +43,10 @@ func TestBeginCommitsWhatIsOpen(t *testing.T) {
 			}
 			conn, err := s.db.Conn(t.Context())
 			s.must(err)
-			was := stamp(t, s.store, row1)
+			was := s.Stamp(row1)
 			s.exec(conn, t.Context(), "BEGIN")
 			s.exec(conn, t.Context(), "WRITE")
-			s.backend.SetDown(c.strict)
+			s.Backend.SetDown(c.strict)
 			tx, err := conn.BeginTx(t.Context(), nil)
 			switch {
 			case c.strict:
@@ -65,9 +65,9 @@ func TestBeginCommitsWhatIsOpen(t *testing.T) {
 			if len(got) < len(c.want) || !slices.Equal(got[:len(c.want)], c.want) {
 				t.Errorf("got  %q\nwant %q", got, c.want)
 			}
-			s.backend.SetDown(false)
+			s.Backend.SetDown(false)
 			if !c.strict {
-				if now := stamp(t, s.store, row1) != was; now != c.changed {
+				if now := s.Stamp(row1) != was; now != c.changed {
 					t.Errorf("changed: %v", now)
 				}
 			}
@@ -93,16 +93,16 @@ func TestOngoing(t *testing.T) {
 			session.rec.Ongoing()
 		}
 	}
-	was := stamp(t, s.store, row1)
+	was := s.Stamp(row1)
 	tx, err := s.db.BeginTx(t.Context(), nil)
 	s.must(err)
 	s.exec(tx, t.Context(), "WRITE")
 	s.exec(tx, t.Context(), "MAYBE")
-	if !fenced(t, s.store, row1) {
+	if !s.Fenced(row1) {
 		t.Error("it was published")
 	}
 	s.must(tx.Commit())
-	if stamp(t, s.store, row1) == was || fenced(t, s.store, row1) {
+	if s.Stamp(row1) == was || s.Fenced(row1) {
 		t.Error("the commit has not changed it")
 	}
 }

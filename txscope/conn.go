@@ -149,31 +149,33 @@ func (c *Conn) begin(ctx context.Context, explicit bool) {
 	c.tx.began = c.since
 }
 
-// exec runs a statement, which run sends.
-func (c *Conn) exec(ctx context.Context, call Call, control Control, run func() (driver.Result, error)) (driver.Result, error) {
+// exec runs a statement: a prepared one, or a text, for which prepared is nil.
+func (c *Conn) exec(ctx context.Context, call Call, prepared driver.Stmt) (driver.Result, error) {
+	control := c.session.Control(call.Query)
 	if c.start(ctx, call, control) {
 		var res driver.Result
 		err := c.commitText(ctx, func() (err error) {
-			res, err = c.sendExec(ctx, run)
+			res, err = c.sendExec(ctx, prepared)
 			return err
 		})
 		return res, err
 	}
-	res, err := c.sendExec(ctx, run)
+	res, err := c.sendExec(ctx, prepared)
 	return res, c.after(control, err)
 }
 
 // query is exec for a statement that returns rows.
-func (c *Conn) query(ctx context.Context, call Call, control Control, run func() (driver.Rows, error)) (driver.Rows, error) {
+func (c *Conn) query(ctx context.Context, call Call, prepared driver.Stmt) (driver.Rows, error) {
+	control := c.session.Control(call.Query)
 	if c.start(ctx, call, control) {
 		var rows driver.Rows
 		err := c.commitText(ctx, func() (err error) {
-			rows, err = c.sendQuery(ctx, run)
+			rows, err = c.sendQuery(ctx, prepared)
 			return err
 		})
 		return rows, err
 	}
-	bare, err := c.sendQuery(ctx, run)
+	bare, err := c.sendQuery(ctx, prepared)
 	if err != nil || c.tx == nil || c.tx.explicit.Load() {
 		return bare, c.after(control, err)
 	}
@@ -182,18 +184,32 @@ func (c *Conn) query(ctx context.Context, call Call, control Control, run func()
 	return &rows{Rows: Rows{bare}, c: c, ctx: ctx}, err
 }
 
-func (c *Conn) sendExec(ctx context.Context, run func() (driver.Result, error)) (driver.Result, error) {
+func (c *Conn) sendExec(ctx context.Context, prepared driver.Stmt) (driver.Result, error) {
 	if c.running == nil {
-		return run()
+		return c.runExec(ctx, prepared)
 	}
-	return c.running.Exec(ctx, &c.call, run)
+	return c.running.Exec(ctx, &c.call, func() (driver.Result, error) { return c.runExec(ctx, prepared) })
 }
 
-func (c *Conn) sendQuery(ctx context.Context, run func() (driver.Rows, error)) (driver.Rows, error) {
-	if c.running == nil {
-		return run()
+func (c *Conn) runExec(ctx context.Context, prepared driver.Stmt) (driver.Result, error) {
+	if prepared != nil {
+		return execStmt(ctx, prepared, c.call.Args)
 	}
-	return c.running.Query(ctx, &c.call, run)
+	return c.execBare(ctx, c.call.Query, c.call.Args)
+}
+
+func (c *Conn) sendQuery(ctx context.Context, prepared driver.Stmt) (driver.Rows, error) {
+	if c.running == nil {
+		return c.runQuery(ctx, prepared)
+	}
+	return c.running.Query(ctx, &c.call, func() (driver.Rows, error) { return c.runQuery(ctx, prepared) })
+}
+
+func (c *Conn) runQuery(ctx context.Context, prepared driver.Stmt) (driver.Rows, error) {
+	if prepared != nil {
+		return queryStmt(ctx, prepared, c.call.Args)
+	}
+	return c.queryBare(ctx, c.call.Query, c.call.Args)
 }
 
 // start prepares for a statement. If commits is true it commits the open transaction, and is to be
@@ -459,9 +475,7 @@ func (c *Conn) ExecContext(ctx context.Context, query string, args []driver.Name
 	if c.execer == nil && c.legacyExecer == nil {
 		return nil, driver.ErrSkip
 	}
-	return c.exec(ctx, Call{Query: query, Args: args}, c.session.Control(query), func() (driver.Result, error) {
-		return c.execBare(ctx, query, args)
-	})
+	return c.exec(ctx, Call{Query: query, Args: args}, nil)
 }
 
 func (c *Conn) execBare(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
@@ -483,9 +497,7 @@ func (c *Conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 	if c.queryer == nil && c.legacyQueryer == nil {
 		return nil, driver.ErrSkip
 	}
-	return c.query(ctx, Call{Query: query, Args: args}, c.session.Control(query), func() (driver.Rows, error) {
-		return c.queryBare(ctx, query, args)
-	})
+	return c.query(ctx, Call{Query: query, Args: args}, nil)
 }
 
 func (c *Conn) queryBare(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
@@ -563,6 +575,7 @@ func (c *Conn) Begin() (driver.Tx, error) {
 
 // Ping is part of driver.Pinger.
 func (c *Conn) Ping(ctx context.Context) error {
+	c.rest()
 	if p, ok := c.bare.(driver.Pinger); ok {
 		return p.Ping(ctx)
 	}

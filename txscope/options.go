@@ -111,10 +111,11 @@ func (db *database) lost(err error) {
 // watch logs, once, a query on behalf of an HTTP request that has no scope of the store: its
 // transactions are not tied to what it reads.
 func (db *database) watch(ctx context.Context) {
-	if db.scopeless.Load() || ctx.Value(http.ServerContextKey) == nil {
+	if db.scopeless.Load() {
 		return
 	}
-	if _, ok := scopeOf(ctx, db.store); ok || db.scopeless.Swap(true) {
+	// The scope first: it is found sooner than what lies at the root of the context.
+	if _, ok := scopeOf(ctx, db.store); ok || ctx.Value(http.ServerContextKey) == nil || db.scopeless.Swap(true) {
 		return
 	}
 	db.logger.Warn("alkey: a query of an HTTP request without a scope of this token store: put the middleware first in the chain, and give it and the database the same store")

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -138,27 +137,18 @@ func (s *seamSession) BeforeBegin(context.Context) error {
 // seam is a test of the seam: a wrapped database over a driver that notes what it is asked.
 type seam struct {
 	*testing.T
-	d       *seamDriver
-	backend *txscopetest.Backend
-	store   *tokens.Store
-	db      *sql.DB
+	*txscopetest.Fixture
+	d  *seamDriver
+	db *sql.DB
 }
 
 func newSeam(t *testing.T, opts ...txscope.Option) *seam {
 	t.Helper()
-	s := &seam{T: t, d: &seamDriver{fakeDriver: fakeDriver{kind: "new"}}, backend: txscopetest.NewBackend()}
-	quiet := slog.New(slog.DiscardHandler)
-	s.store = tokens.New(s.backend, tokens.WithLogger(quiet))
-	c, err := txscope.Wrap(s.d, s.store, append([]txscope.Option{txscope.WithLogger(quiet)}, opts...)...)
-	s.must(err)
-	s.db = sql.OpenDB(c)
+	s := &seam{T: t, Fixture: txscopetest.NewFixture(t), d: &seamDriver{fakeDriver: fakeDriver{kind: "new"}}}
+	s.db = s.Wrap(s.d, opts...)
 	s.db.SetMaxOpenConns(1)
 	// What the store is asked is noted in between.
-	s.backend.OnCall(func(c txscopetest.Call) { _ = s.d.note("%s", c.Op) })
-	t.Cleanup(func() {
-		_ = s.db.Close()
-		_ = s.store.Close()
-	})
+	s.Backend.OnCall(func(c txscopetest.Call) { _ = s.d.note("%s", c.Op) })
 	return s
 }
 
@@ -212,9 +202,9 @@ func TestUnsure(t *testing.T) {
 				session.rec.Add(row1)
 				return nil
 			}
-			ctx, scope := txscope.OpenScope(t.Context(), s.store)
-			_, other := txscope.OpenScope(t.Context(), s.store)
-			was, wasOther := stamp(t, s.store, row1), stamp(t, s.store, row2)
+			ctx, scope := txscope.OpenScope(t.Context(), s.Store)
+			_, other := txscope.OpenScope(t.Context(), s.Store)
+			was, wasOther := s.Stamp(row1), s.Stamp(row2)
 			tx, err := s.db.BeginTx(ctx, nil)
 			s.must(err)
 			if !scope.Usable(row1) || !scope.Storable(row1) {
@@ -238,10 +228,10 @@ func TestUnsure(t *testing.T) {
 			if got := scope.Storable(row1) && scope.Storable(tokens.Row("other", 1)); got != commits {
 				t.Errorf("storable: %v", got)
 			}
-			if got := stamp(t, s.store, row1) != was; got != commits {
+			if got := s.Stamp(row1) != was; got != commits {
 				t.Errorf("changed: %v", got)
 			}
-			if stamp(t, s.store, row2) != wasOther {
+			if s.Stamp(row2) != wasOther {
 				t.Error("another row has changed")
 			}
 		})
@@ -268,12 +258,12 @@ func TestSweepTellsWhy(t *testing.T) {
 			session.rec.Sweep(tokens.Table("u"), "its own reason")
 		}
 	}
-	was := stamp(t, s.store, row1)
+	was := s.Stamp(row1)
 	tx, err := s.db.BeginTx(t.Context(), nil)
 	s.must(err)
 	s.exec(tx, t.Context(), "WRITE")
 	s.must(tx.Commit())
-	if stamp(t, s.store, row1) == was {
+	if s.Stamp(row1) == was {
 		t.Error("a row of the table has not changed")
 	}
 	want := []txscope.Sweep{{Table: "t", Why: "the first reason", Count: 1}, {Table: "u", Why: "its own reason", Count: 1}}
@@ -295,25 +285,25 @@ func TestApart(t *testing.T) {
 			return nil, err
 		}
 		defer done()
-		if !fenced(t, s.store, row2) || fenced(t, s.store, row1) {
+		if !s.Fenced(row2) || s.Fenced(row1) {
 			t.Error("the fences are not those that were asked for")
 		}
 		return run()
 	}
-	ctx, scope := txscope.OpenScope(t.Context(), s.store)
-	was1, was2, wasU := stamp(t, s.store, row1), stamp(t, s.store, row2), stamp(t, s.store, tokens.Row("u", 5))
+	ctx, scope := txscope.OpenScope(t.Context(), s.Store)
+	was1, was2, wasU := s.Stamp(row1), s.Stamp(row2), s.Stamp(tokens.Row("u", 5))
 	tx, err := s.db.BeginTx(ctx, nil)
 	s.must(err)
 	s.exec(tx, ctx, "WRITE")
 	s.exec(tx, ctx, "APART")
-	if stamp(t, s.store, row2) == was2 || stamp(t, s.store, tokens.Row("u", 5)) == wasU {
+	if s.Stamp(row2) == was2 || s.Stamp(tokens.Row("u", 5)) == wasU {
 		t.Error("what is visible has not changed")
 	}
 	if !scope.Usable(row2) || scope.Usable(row1) {
 		t.Error("only what the open transaction has changed is to be held back")
 	}
 	s.must(tx.Rollback())
-	if stamp(t, s.store, row1) != was1 {
+	if s.Stamp(row1) != was1 {
 		t.Error("what was rolled back has changed")
 	}
 	s.wantCalls("begin {Isolation:0 ReadOnly:false}", "exec WRITE []", "fence", "exec APART []", "publish", "rollback")
@@ -338,7 +328,7 @@ func TestApartWhileTheStoreIsDown(t *testing.T) {
 				defer done()
 				return run()
 			}
-			s.backend.SetDown(true)
+			s.Backend.SetDown(true)
 			_, err := s.db.ExecContext(t.Context(), "APART")
 			ran := slices.Contains(s.calls(), "exec APART []")
 			switch {
@@ -358,12 +348,12 @@ func TestBeforeCommit(t *testing.T) {
 		session.rec.Add(row2)
 		return session.conn.d.note("before commit")
 	}
-	was := stamp(t, s.store, row2)
+	was := s.Stamp(row2)
 	tx, err := s.db.BeginTx(t.Context(), nil)
 	s.must(err)
 	s.must(tx.Commit())
 	s.wantCalls("begin {Isolation:0 ReadOnly:false}", "before commit", "fence", "commit", "publish")
-	if now := stamp(t, s.store, row2); now == was {
+	if now := s.Stamp(row2); now == was {
 		t.Error("what BeforeCommit has found has not changed")
 	}
 	conn, err := s.db.Conn(t.Context())
@@ -383,8 +373,8 @@ func TestBeforeCommitFails(t *testing.T) {
 		t.Run(by, func(t *testing.T) {
 			s := newSeam(t)
 			s.d.commit = func(*seamSession, context.Context) error { return deferred }
-			ctx, scope := txscope.OpenScope(t.Context(), s.store)
-			was := stamp(t, s.store, row1)
+			ctx, scope := txscope.OpenScope(t.Context(), s.Store)
+			was := s.Stamp(row1)
 			var err error
 			if by == "api" {
 				var tx *sql.Tx
@@ -405,7 +395,7 @@ func TestBeforeCommitFails(t *testing.T) {
 			if err != deferred {
 				t.Errorf("got %v", err)
 			}
-			if stamp(t, s.store, row1) != was {
+			if s.Stamp(row1) != was {
 				t.Error("what was rolled back has changed")
 			}
 			if scope.Storable(row1) || !scope.Usable(row1) {
@@ -420,7 +410,7 @@ func TestBeforeCommitFails(t *testing.T) {
 			s.d.commit = nil
 			s.exec(tx, t.Context(), "WRITE")
 			s.must(tx.Commit())
-			if stamp(t, s.store, row1) == was {
+			if s.Stamp(row1) == was {
 				t.Error("the next transaction changes nothing")
 			}
 		})
@@ -525,9 +515,9 @@ func TestStatementInATransactionOfItsOwn(t *testing.T) {
 				return res, err
 			}
 			s.d.on = c.on
-			ctx, scope := txscope.OpenScope(t.Context(), s.store)
-			was := stamp(t, s.store, row2)
-			s.backend.SetDown(c.down)
+			ctx, scope := txscope.OpenScope(t.Context(), s.Store)
+			was := s.Stamp(row2)
+			s.Backend.SetDown(c.down)
 			_, err := s.db.ExecContext(ctx, "READ")
 			if !errors.Is(err, c.err) {
 				t.Errorf("got %v, want %v", err, c.err)
@@ -545,10 +535,10 @@ func TestStatementInATransactionOfItsOwn(t *testing.T) {
 			if c.down {
 				return // nobody can be asked
 			}
-			if fenced(t, s.store, row2) != c.lost {
+			if s.Fenced(row2) != c.lost {
 				t.Errorf("fenced: %v", !c.lost)
 			}
-			if now := stamp(t, s.store, row2) != was; now != c.changed && !c.lost {
+			if now := s.Stamp(row2) != was; now != c.changed && !c.lost {
 				t.Errorf("changed: %v", now)
 			}
 		})
@@ -615,8 +605,8 @@ func TestRowsInATransactionOfTheirOwn(t *testing.T) {
 				rows, err := run()
 				return &committingRows{Rows: txscope.Rows{Rows: rows}, session: session}, err
 			}
-			ctx, scope := txscope.OpenScope(t.Context(), s.store)
-			was := stamp(t, s.store, row2)
+			ctx, scope := txscope.OpenScope(t.Context(), s.Store)
+			was := s.Stamp(row2)
 			rows, err := s.db.QueryContext(ctx, "READ")
 			s.must(err)
 			if scope.Usable(row1) || scope.Storable(row1) {
@@ -631,13 +621,13 @@ func TestRowsInATransactionOfTheirOwn(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 			s.wantCalls(c.want...)
-			if now := stamp(t, s.store, row2) != was; now != c.changed {
+			if now := s.Stamp(row2) != was; now != c.changed {
 				t.Errorf("changed: %v", now)
 			}
 			if !scope.Usable(row2) || scope.Storable(row2) != c.changed {
 				t.Error("the request does not know how it ended")
 			}
-			if fenced(t, s.store, row2) {
+			if s.Fenced(row2) {
 				t.Error("a fence was left")
 			}
 		})

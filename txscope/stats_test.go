@@ -84,7 +84,7 @@ func TestStats(t *testing.T) {
 			}
 		}, txscope.Statistics{Unknown: 1}},
 		{"by hand", func() {
-			ctx, _ := txscope.OpenScope(t.Context(), s.store)
+			ctx, _ := txscope.OpenScope(t.Context(), s.Store)
 			tx, err := s.db.BeginTx(ctx, nil)
 			s.must(err)
 			s.exec(tx, ctx, "ROW")

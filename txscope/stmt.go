@@ -55,9 +55,7 @@ func (s *stmt) CheckNamedValue(nv *driver.NamedValue) error {
 
 // ExecContext is part of driver.StmtExecContext.
 func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	return s.c.exec(ctx, Call{Query: s.query, Args: args, Memo: s.memo}, s.c.session.Control(s.query), func() (driver.Result, error) {
-		return execStmt(ctx, s.bare, args)
-	})
+	return s.c.exec(ctx, Call{Query: s.query, Args: args, Memo: s.memo}, s.bare)
 }
 
 // Exec is part of driver.Stmt.
@@ -67,9 +65,7 @@ func (s *stmt) Exec(args []driver.Value) (driver.Result, error) {
 
 // QueryContext is part of driver.StmtQueryContext.
 func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	return s.c.query(ctx, Call{Query: s.query, Args: args, Memo: s.memo}, s.c.session.Control(s.query), func() (driver.Rows, error) {
-		return queryStmt(ctx, s.bare, args)
-	})
+	return s.c.query(ctx, Call{Query: s.query, Args: args, Memo: s.memo}, s.bare)
 }
 
 // Query is part of driver.Stmt.

@@ -102,10 +102,10 @@ func (t *transaction) sweep(table tokens.ID, why string) {
 	t.change(table)
 }
 
-// change notes what the capture has seen.
+// change notes what the capture has seen. In this order, who finds no more has found it among writes.
 func (t *transaction) change(id tokens.ID) {
-	t.more.Store(true)
 	t.writes.Add(id)
+	t.more.Store(true)
 }
 
 // incomplete notes that the capture, or what follows the savepoints, has lost sight.
@@ -192,9 +192,11 @@ func (t *transaction) fence() error {
 	if t.fenced == nil && !t.writes.Dirty() {
 		return nil
 	}
-	changes := t.total()
-	t.more.Store(false)
-	if changes.Empty() {
+	changes := t.fenced
+	if t.more.Swap(false) { // what add notes from here on is more again
+		changes = t.gather()
+	}
+	if changes == nil || changes.Empty() {
 		return nil
 	}
 	if t.owner == "" {
@@ -365,12 +367,17 @@ func (t *transaction) call(a afterCommit) {
 
 // total is all that the transaction has changed and fenced.
 func (t *transaction) total() *tokens.Changes {
-	if !t.more.Load() {
-		if t.fenced != nil {
-			return t.fenced
-		}
+	switch {
+	case t.more.Load():
+		return t.gather()
+	case t.fenced != nil:
+		return t.fenced
+	default:
 		return new(tokens.Changes)
 	}
+}
+
+func (t *transaction) gather() *tokens.Changes {
 	changes := t.writes.Changes()
 	if t.fenced != nil {
 		changes.Merge(t.fenced)

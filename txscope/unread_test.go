@@ -17,14 +17,14 @@ func TestAnnouncedRowsArePublishedWhenTheyAreClosed(t *testing.T) {
 	rows, err := s.db.QueryContext(t.Context(), "WRITE")
 	s.must(err)
 	s.wantCalls("fence", "query WRITE []")
-	if !fenced(t, s.store, row1) {
+	if !s.Fenced(row1) {
 		t.Error("the fence was lifted while the rows are unread")
 	}
 	for rows.Next() {
 	}
 	s.must(rows.Err())
 	s.wantCalls("close rows", "publish")
-	if fenced(t, s.store, row1) {
+	if s.Fenced(row1) {
 		t.Error("the fence is still there")
 	}
 }
@@ -52,18 +52,18 @@ func TestChangedWhileRowsAreOpen(t *testing.T) {
 			s.d.query = c.query
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
-			ctx, _ = txscope.OpenScope(ctx, s.store)
-			was := stamp(t, s.store, row3)
+			ctx, _ = txscope.OpenScope(ctx, s.Store)
+			was := s.Stamp(row3)
 			rows, err := s.db.QueryContext(ctx, c.text)
 			s.must(err)
 			s.must(txscope.Changed(ctx, row3))
-			if stamp(t, s.store, row3) != was {
+			if s.Stamp(row3) != was {
 				t.Error("it was published before the statement was over")
 			}
 			for rows.Next() {
 			}
 			s.must(rows.Err())
-			if stamp(t, s.store, row3) == was {
+			if s.Stamp(row3) == was {
 				t.Error("what was marked has not changed")
 			}
 		})
@@ -106,5 +106,38 @@ func TestControlOfPreparedStatementsIsAskedAtEachRun(t *testing.T) {
 	}
 	if asked-before != 3 {
 		t.Errorf("asked %d times", asked-before)
+	}
+}
+
+// What is marked while the statement is being fenced is published, whether the fence is on it or not.
+// The moment that matters is short: each round meets another.
+func TestChangedWhileFencing(t *testing.T) {
+	s := newSeam(t)
+	mark := tokens.Row("u", 1)
+	marked := make(chan error)
+	for round := range 400 {
+		ctx, _ := txscope.OpenScope(t.Context(), s.Store)
+		was := s.Stamp(mark)
+		s.d.before = func(session *seamSession, _ *txscope.Call) {
+			for i := range 900 {
+				session.rec.Add(tokens.Row("t", i))
+			}
+			begun := make(chan struct{})
+			go func() {
+				close(begun)
+				for range 500 * (round % 100) {
+				}
+				marked <- txscope.Changed(ctx, mark)
+			}()
+			<-begun
+			s.must(session.rec.Committing())
+		}
+		rows, err := s.db.QueryContext(ctx, "WRITE")
+		s.must(err)
+		s.must(<-marked)
+		s.must(rows.Close())
+		if s.Stamp(mark) == was {
+			t.Fatal("what was marked has not changed")
+		}
 	}
 }

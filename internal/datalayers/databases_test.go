@@ -64,10 +64,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	postgresServer.Stop()
-	mariaDBServer.Stop()
-	os.Exit(code)
+	os.Exit(testserver.StopAfter(m, postgresServer, mariaDBServer).Run())
 }
 
 // deleteAll empties the tables, children first.

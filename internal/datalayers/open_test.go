@@ -42,12 +42,10 @@ func openBun(plain *sql.DB) *bun.DB {
 	return db
 }
 
-// TestOpenAsDocumented writes through layers that were opened like that.
+// TestOpenAsDocumented writes through layers that were opened like that: on PostgreSQL, as the
+// documentation shows.
 func TestOpenAsDocumented(t *testing.T) {
-	onEach(t, func(t *testing.T, f *fixture) {
-		if f.name != onPostgres {
-			t.Skip("the documentation shows PostgreSQL")
-		}
+	onSome(t, []database{postgresServed}, func(t *testing.T, f *fixture) {
 		f.run(t, []step{
 			{"sqlx", func(ctx context.Context) error {
 				_, err := openSQLX(f.db).NamedExecContext(ctx, `UPDATE authors SET visits = :v WHERE id = :id`, map[string]any{"v": 5, "id": 1})

@@ -18,6 +18,23 @@ func undone(err error) error {
 	return errors.Join(errors.New("nothing was undone"), err)
 }
 
+// within takes a transaction that was begun, or the error of BEGIN, runs fn in it, and commits it, or
+// rolls it back with fn's error.
+func within[T interface {
+	Commit() error
+	Rollback() error
+}](fn func(tx T) error) func(tx T, err error) error {
+	return func(tx T, err error) error {
+		if err != nil {
+			return err
+		}
+		if err := fn(tx); err != nil {
+			return errors.Join(err, tx.Rollback())
+		}
+		return tx.Commit()
+	}
+}
+
 // TestDatabaseSQL uses database/sql alone.
 func TestDatabaseSQL(t *testing.T) {
 	onEach(t, func(t *testing.T, f *fixture) { f.run(t, plainSteps(f, f.db)) })
@@ -32,14 +49,7 @@ func plainSteps(f *fixture, db *sql.DB) []step {
 	}
 	inTx := func(fn func(ctx context.Context, tx *sql.Tx) error) func(context.Context) error {
 		return func(ctx context.Context) error {
-			tx, err := db.BeginTx(ctx, nil)
-			if err != nil {
-				return err
-			}
-			if err := fn(ctx, tx); err != nil {
-				return errors.Join(err, tx.Rollback())
-			}
-			return tx.Commit()
+			return within(func(tx *sql.Tx) error { return fn(ctx, tx) })(db.BeginTx(ctx, nil))
 		}
 	}
 	visit := func(ctx context.Context, tx *sql.Tx, id int64) error {

@@ -33,61 +33,46 @@ type sqlcLayer struct {
 	author any                         // author 1, as sqlc's model
 }
 
+// sqlcGenerated is what differs in its types from one kind of database to the other.
+type sqlcGenerated[Queries, Author, Created any] interface {
+	sqlcQueries
+	WithTx(*sql.Tx) Queries
+	CreateAuthor(ctx context.Context, name string, visits int64) (Created, error)
+	GetAuthor(ctx context.Context, id int64) (Author, error)
+	ListAuthors(ctx context.Context) ([]Author, error)
+}
+
+func newSQLCLayer[Q sqlcGenerated[Q, Author, Created], Author, Created any](q Q, prepare func(context.Context) (Q, error), author Author) sqlcLayer {
+	return sqlcLayer{
+		queries:  q,
+		inTx:     func(tx *sql.Tx) sqlcQueries { return q.WithTx(tx) },
+		prepared: func(ctx context.Context) (sqlcQueries, error) { return prepare(ctx) },
+		create: func(ctx context.Context) error {
+			_, err := q.CreateAuthor(ctx, "Dee", 1)
+			return err
+		},
+		read: func(ctx context.Context) error {
+			_, err := q.GetAuthor(ctx, 1)
+			_, all := q.ListAuthors(ctx)
+			return errors.Join(err, all)
+		},
+		author: author,
+	}
+}
+
 // sqlcOn are what sqlc made, by database.
 var sqlcOn = map[string]func(*sql.DB) sqlcLayer{
 	onSQLite: func(db *sql.DB) sqlcLayer {
-		q := sqlite.New(db)
-		return sqlcLayer{
-			queries:  q,
-			inTx:     func(tx *sql.Tx) sqlcQueries { return q.WithTx(tx) },
-			prepared: func(ctx context.Context) (sqlcQueries, error) { return sqlite.Prepare(ctx, db) },
-			create: func(ctx context.Context) error {
-				_, err := q.CreateAuthor(ctx, "Dee", 1)
-				return err
-			},
-			read: func(ctx context.Context) error {
-				_, err := q.GetAuthor(ctx, 1)
-				_, all := q.ListAuthors(ctx)
-				return errors.Join(err, all)
-			},
-			author: sqlite.Author{ID: 1},
-		}
+		prepare := func(ctx context.Context) (*sqlite.Queries, error) { return sqlite.Prepare(ctx, db) }
+		return newSQLCLayer(sqlite.New(db), prepare, sqlite.Author{ID: 1})
 	},
 	onPostgres: func(db *sql.DB) sqlcLayer {
-		q := postgres.New(db)
-		return sqlcLayer{
-			queries:  q,
-			inTx:     func(tx *sql.Tx) sqlcQueries { return q.WithTx(tx) },
-			prepared: func(ctx context.Context) (sqlcQueries, error) { return postgres.Prepare(ctx, db) },
-			create: func(ctx context.Context) error {
-				_, err := q.CreateAuthor(ctx, "Dee", 1)
-				return err
-			},
-			read: func(ctx context.Context) error {
-				_, err := q.GetAuthor(ctx, 1)
-				_, all := q.ListAuthors(ctx)
-				return errors.Join(err, all)
-			},
-			author: postgres.Author{ID: 1},
-		}
+		prepare := func(ctx context.Context) (*postgres.Queries, error) { return postgres.Prepare(ctx, db) }
+		return newSQLCLayer(postgres.New(db), prepare, postgres.Author{ID: 1})
 	},
 	onMariaDB: func(db *sql.DB) sqlcLayer {
-		q := mysql.New(db)
-		return sqlcLayer{
-			queries:  q,
-			inTx:     func(tx *sql.Tx) sqlcQueries { return q.WithTx(tx) },
-			prepared: func(ctx context.Context) (sqlcQueries, error) { return mysql.Prepare(ctx, db) },
-			create: func(ctx context.Context) error {
-				_, err := q.CreateAuthor(ctx, "Dee", 1)
-				return err
-			},
-			read: func(ctx context.Context) error {
-				_, err := q.GetAuthor(ctx, 1)
-				_, all := q.ListAuthors(ctx)
-				return errors.Join(err, all)
-			},
-			author: mysql.Author{ID: 1},
-		}
+		prepare := func(ctx context.Context) (*mysql.Queries, error) { return mysql.Prepare(ctx, db) }
+		return newSQLCLayer(mysql.New(db), prepare, mysql.Author{ID: 1})
 	},
 }
 
@@ -97,14 +82,7 @@ func TestSQLC(t *testing.T) {
 		l := sqlcOn[f.name](f.db)
 		q := l.queries
 		inTx := func(ctx context.Context, fn func(q sqlcQueries) error) error {
-			tx, err := f.db.BeginTx(ctx, nil)
-			if err != nil {
-				return err
-			}
-			if err := fn(l.inTx(tx)); err != nil {
-				return errors.Join(err, tx.Rollback())
-			}
-			return tx.Commit()
+			return within(func(tx *sql.Tx) error { return fn(l.inTx(tx)) })(f.db.BeginTx(ctx, nil))
 		}
 
 		f.run(t, []step{

@@ -24,14 +24,7 @@ func TestSQLX(t *testing.T) {
 	onEach(t, func(t *testing.T, f *fixture) {
 		db := sqlx.NewDb(f.db, f.driver)
 		inTx := func(ctx context.Context, fn func(tx *sqlx.Tx) error) error {
-			tx, err := db.BeginTxx(ctx, nil)
-			if err != nil {
-				return err
-			}
-			if err := fn(tx); err != nil {
-				return errors.Join(err, tx.Rollback())
-			}
-			return tx.Commit()
+			return within(fn)(db.BeginTxx(ctx, nil))
 		}
 		var bob sqlxAuthor
 

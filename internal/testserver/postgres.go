@@ -21,11 +21,9 @@ import (
 type PostgresServer struct {
 	t       T
 	program string
-	account account
-	port    int
-	dir     string // belongs to account
 	args    []string
 
+	site
 	process   process
 	killed    bool // and not started since
 	databases atomic.Int64
@@ -106,12 +104,7 @@ func (s *PostgresServer) Kill() {
 // Start starts the server again on the same port and with its data, after Stop or Kill.
 func (s *PostgresServer) Start() {
 	s.t.Helper()
-	if s.Pid() != 0 {
-		s.t.Fatalf("postgres runs already")
-	}
-	if err := s.start(); err != nil {
-		s.t.Fatalf("postgres: %v", err)
-	}
+	s.process.again(s.t, "postgres", s.start)
 }
 
 // Restart stops the server if it runs, and starts it.
@@ -122,30 +115,14 @@ func (s *PostgresServer) Restart() {
 }
 
 func (s *PostgresServer) launch() error {
-	var err error
-	if s.account, err = unprivileged(); err != nil {
-		return err
-	}
-	if s.dir, err = s.account.mkdirTemp("alkey-postgres-"); err != nil {
-		return err
-	}
-	s.t.Cleanup(s.remove)
 	options := []string{"--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--wal-segsize=1", "--no-sync"}
-	err = template{
+	return s.settle(s.t, "postgres", template{
 		program: s.program,
 		args:    options,
-		account: s.account,
 		fill: func(dir string) (*exec.Cmd, error) {
 			return exec.Command(filepath.Join(filepath.Dir(s.program), "initdb"), append(options, dir)...), nil
 		},
-	}.copyTo(s.data())
-	if err != nil {
-		return err
-	}
-	return onFreePort(func(port int) error {
-		s.port = port
-		return s.start()
-	})
+	}, s.start, s.remove)
 }
 
 // remove stops the server and removes its data.
@@ -215,8 +192,6 @@ func (s *PostgresServer) exec(statement string) error {
 	_, err = conn.Exec(ctx, statement)
 	return err
 }
-
-func (s *PostgresServer) data() string { return filepath.Join(s.dir, "data") }
 
 func (s *PostgresServer) dsn(database string) string {
 	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", s.port, database)

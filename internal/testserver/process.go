@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"time"
 )
@@ -63,6 +64,17 @@ func (p *process) pid() int {
 	return p.cmd.Process.Pid
 }
 
+// again starts a server of the name that does not run.
+func (p *process) again(t T, name string, start func() error) {
+	t.Helper()
+	if p.pid() != 0 {
+		t.Fatalf("%s runs already", name)
+	}
+	if err := start(); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+}
+
 // kill ends the process and returns when it is gone, and with it all that it has started and that
 // prints where it does. Calling it again does nothing.
 func (p *process) kill() {
@@ -72,6 +84,37 @@ func (p *process) kill() {
 	_ = p.cmd.Process.Kill() // an error says that it is gone already
 	<-p.done
 	p.cmd = nil
+}
+
+// site is where a database server runs.
+type site struct {
+	account account
+	dir     string // belongs to account
+	port    int
+}
+
+// data is the server's data folder.
+func (s *site) data() string { return filepath.Join(s.dir, "data") }
+
+// settle makes the site, with a data folder that is a copy of tpl's, and calls start for a free port. From
+// when there is something to remove, remove is called at the test's end.
+func (s *site) settle(t T, name string, tpl template, start func() error, remove func()) error {
+	var err error
+	if s.account, err = unprivileged(); err != nil {
+		return err
+	}
+	if s.dir, err = s.account.mkdirTemp("alkey-" + name + "-"); err != nil {
+		return err
+	}
+	t.Cleanup(remove)
+	tpl.account = s.account
+	if err := tpl.copyTo(s.data()); err != nil {
+		return err
+	}
+	return onFreePort(func(port int) error {
+		s.port = port
+		return start()
+	})
 }
 
 // onFreePort calls start with one free port after the other: another process may take a port before

@@ -14,7 +14,7 @@ func sample(t *testing.T, args ...string) template {
 	t.Helper()
 	shell, err := exec.LookPath("sh")
 	if err != nil {
-		t.Skip("no shell")
+		Missing(t, "sh")
 	}
 	return template{program: shell, args: args, fill: func(dir string) (*exec.Cmd, error) {
 		return exec.Command(shell, "-c", "cd '"+dir+"' && mkdir a && echo text >a/b && echo x >>"+filepath.Join(os.TempDir(), "fills")), nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"path/filepath"
-	"runtime"
 	"testing"
 
 	"modernc.org/sqlite"
@@ -17,18 +16,16 @@ import (
 
 // BenchmarkDriver compares the wrapped driver with the bare one, each on a file of its own.
 func BenchmarkDriver(b *testing.B) {
-	for _, work := range []struct {
+	for _, c := range []struct {
 		name string
-		on   func(b *testing.B, db *sql.DB) func()
+		work versus.Work
 	}{
-		{"select", selects},
-		{"prepared", prepared},
-		{"update", updates},
+		{"select", versus.Select(`SELECT name, email FROM users WHERE id = ?`)},
+		{"prepared", versus.SelectPrepared(`SELECT name, email FROM users WHERE id = ?`)},
+		{"update", versus.ExecInTx(`UPDATE users SET visits = visits + 1 WHERE id = ?`, versus.User)},
 		{"update10000", updatesOfMany},
 	} {
-		b.Run("work="+work.name, func(b *testing.B) {
-			versus.Run(b, work.on(b, benchDB(b, false)), work.on(b, benchDB(b, true)))
-		})
+		b.Run("work="+c.name, func(b *testing.B) { versus.Drivers(b, benchDB, c.work) })
 	}
 }
 
@@ -56,114 +53,20 @@ func benchDB(b *testing.B, wrapped bool) *sql.DB {
 	return db
 }
 
-// BenchmarkIdleConnection reports what a connection takes in memory that has been used once and waits
-// in the pool: of the heap, as SQLite's own memory is not, and the same either way.
-func BenchmarkIdleConnection(b *testing.B) {
-	const connections = 100
-	for _, wrapped := range []bool{false, true} {
-		by := "baseline"
-		if wrapped {
-			by = "alkey"
-		}
-		b.Run("by="+by, func(b *testing.B) {
-			var total uint64
-			for b.Loop() {
-				db := benchDB(b, wrapped)
-				db.SetMaxIdleConns(connections)
-				before := heap()
-				var all []*sql.Conn
-				for range connections {
-					conn, err := db.Conn(b.Context())
-					if err != nil {
-						b.Fatal(err)
-					}
-					if _, err := conn.ExecContext(b.Context(), `SELECT count(*) FROM users`); err != nil {
-						b.Fatal(err)
-					}
-					all = append(all, conn)
-				}
-				for _, conn := range all {
-					if err := conn.Close(); err != nil {
-						b.Fatal(err)
-					}
-				}
-				all = nil
-				if after := heap(); after > before {
-					total += after - before
-				}
-				if err := db.Close(); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(total)/float64(b.N)/connections, "B/connection")
-			b.ReportMetric(0, "ns/op")
-		})
-	}
-}
-
-func heap() uint64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
-}
-
-func selects(b *testing.B, db *sql.DB) func() {
-	var name, email string
-	i := 0
-	return func() {
-		i++
-		row := db.QueryRow(`SELECT name, email FROM users WHERE id = ?`, i%1000+1)
-		if err := row.Scan(&name, &email); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func prepared(b *testing.B, db *sql.DB) func() {
-	stmt, err := db.Prepare(`SELECT name, email FROM users WHERE id = ?`)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = stmt.Close() })
-	var name, email string
-	i := 0
-	return func() {
-		i++
-		if err := stmt.QueryRow(i%1000+1).Scan(&name, &email); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func updates(b *testing.B, db *sql.DB) func() {
-	ctx := context.Background()
-	i := 0
-	return func() {
-		i++
-		tx, err := db.BeginTx(ctx, nil)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if _, err := tx.Exec(`UPDATE users SET visits = visits + 1 WHERE id = ?`, i%1000+1); err != nil {
-			b.Fatal(err)
-		}
-		if err := tx.Commit(); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
 func updatesOfMany(b *testing.B, db *sql.DB) func() {
 	_, err := db.Exec(`WITH RECURSIVE n(i) AS (SELECT 1001 UNION ALL SELECT i+1 FROM n WHERE i < 10000)
 		INSERT INTO users SELECT i, 'user ' || i, 'user' || i || '@example.com', 0 FROM n`)
 	if err != nil {
 		b.Fatal(err)
 	}
-	return func() {
-		if _, err := db.Exec(`UPDATE users SET visits = visits + 1`); err != nil {
-			b.Fatal(err)
-		}
-	}
+	return versus.Exec(`UPDATE users SET visits = visits + 1`, versus.Args())(b, db)
+}
+
+// BenchmarkIdle reports what a connection keeps of the heap. SQLite's own memory is not of it, and is
+// the same either way.
+func BenchmarkIdle(b *testing.B) {
+	versus.IdleConnections(b, benchDB, func(ctx context.Context, c *sql.Conn) error {
+		_, err := c.ExecContext(ctx, `SELECT count(*) FROM users`)
+		return err
+	})
 }

@@ -1,13 +1,11 @@
 package sqlite_test
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"path/filepath"
 	"reflect"
@@ -31,32 +29,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fixture is a wrapped database with two tables, over a store that tells what was asked of it.
+// fixture is a wrapped database with two tables.
 type fixture struct {
 	*testing.T
-	ctx     context.Context
-	file    string
-	backend *txscopetest.Backend
-	store   *tokens.Store
-	db      *sqlx.DB
-	log     *lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
+	*txscopetest.Fixture
+	ctx  context.Context
+	file string
+	db   *sqlx.DB
 }
 
 const options = "?_journal_mode=WAL&_synchronous=OFF&_foreign_keys=1&_busy_timeout=2000"
@@ -68,21 +47,16 @@ func setUp(t *testing.T, opts ...txscope.Option) *fixture {
 
 func setUpFile(t *testing.T, dsn string, opts ...txscope.Option) *fixture {
 	t.Helper()
-	f := &fixture{T: t, ctx: t.Context(), file: dsn, backend: txscopetest.NewBackend(), log: new(lockedBuffer)}
-	logger := slog.New(slog.NewTextHandler(f.log, nil))
-	f.store = tokens.New(f.backend, tokens.WithLogger(logger))
-	db, err := txscope.Open("sqlite", dsn, f.store, append([]txscope.Option{txscope.WithLogger(logger)}, opts...)...)
+	f := &fixture{T: t, Fixture: txscopetest.NewFixture(t), ctx: t.Context(), file: dsn}
+	db, err := txscope.Open("sqlite", dsn, f.Store, f.Options(opts...)...)
 	f.must(err)
 	f.db = db
-	t.Cleanup(func() {
-		f.must(db.Close())
-		_ = f.store.Close()
-	})
+	t.Cleanup(func() { f.must(db.Close()) })
 	f.exec(`CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT UNIQUE, boss INT REFERENCES users(id) ON DELETE CASCADE)`)
 	f.exec(`CREATE TABLE notes (slug TEXT PRIMARY KEY, body TEXT)`)
 	f.exec(`INSERT INTO users (id, name) VALUES (1, 'a'), (2, 'b'), (3, 'c')`)
 	f.exec(`INSERT INTO notes VALUES ('x', ''), ('y', '')`)
-	f.backend.Ops()
+	f.Backend.Ops()
 	return f
 }
 
@@ -121,7 +95,7 @@ func note(s string) tokens.ID { return tokens.Row("notes", s) }
 
 func (f *fixture) stamps(ids ...tokens.ID) []tokens.Stamp {
 	f.Helper()
-	found, err := f.store.Read(context.Background(), ids)
+	found, err := f.Store.Read(context.Background(), ids)
 	f.must(err)
 	stamps := make([]tokens.Stamp, len(found))
 	for i, token := range found {
@@ -131,13 +105,6 @@ func (f *fixture) stamps(ids ...tokens.ID) []tokens.Stamp {
 		stamps[i] = token.Stamp
 	}
 	return stamps
-}
-
-func (f *fixture) fenced(id tokens.ID) bool {
-	f.Helper()
-	found, err := f.store.Read(context.Background(), []tokens.ID{id})
-	f.must(err)
-	return found[0].Fenced
 }
 
 // changes asserts that do changes the keys of want, and of nothing else among the rows and tables
@@ -350,14 +317,14 @@ func TestSchemaChangeInTheMoment(t *testing.T) {
 	f.execOn(two, `INSERT INTO log VALUES (1, 1)`)
 	f.execOn(one, `BEGIN; DROP TABLE log; CREATE TABLE log (a INT, b INTEGER PRIMARY KEY)`)
 	var calls []txscopetest.Call
-	f.backend.OnCall(func(c txscopetest.Call) {
+	f.Backend.OnCall(func(c txscopetest.Call) {
 		if c.Op != "publish" {
 			return
 		}
-		f.backend.OnCall(nil)
-		f.backend.Calls()
+		f.Backend.OnCall(nil)
+		f.Backend.Calls()
 		f.execOn(two, `INSERT INTO log VALUES (1, 2)`)
-		calls = f.backend.Calls()
+		calls = f.Backend.Calls()
 	})
 	f.execOn(one, `COMMIT`)
 	if len(calls) != 2 || calls[1].Op != "publish" {
@@ -459,9 +426,9 @@ func TestSchemaChangeAfterRollback(t *testing.T) {
 			f.execOn(two, `INSERT INTO log (a, b) VALUES (1, 1)`)
 			text := `BEGIN; UPDATE users SET name = 'z' WHERE id = 1; ROLLBACK; ALTER TABLE log DROP COLUMN x`
 			looked := false
-			f.backend.OnCall(func(c txscopetest.Call) {
+			f.Backend.OnCall(func(c txscopetest.Call) {
 				if c.Op == "fence" {
-					f.backend.OnCall(nil)
+					f.Backend.OnCall(nil)
 					f.execOn(two, `SELECT 1`)
 					looked = true
 				}
@@ -612,7 +579,7 @@ func TestFailureAfterCommit(t *testing.T) {
 				t.Errorf("%s: %v", text, err)
 			}
 		}, ids(user(1)))
-		if ops := f.backend.Ops(); !slices.Equal(ops, []string{"fence", "publish"}) {
+		if ops := f.Backend.Ops(); !slices.Equal(ops, []string{"fence", "publish"}) {
 			t.Errorf("%s: %v", text, ops)
 		}
 	}
@@ -625,11 +592,11 @@ func TestFencedBeforeCommitIsSent(t *testing.T) {
 		conn := f.conn()
 		f.execOn(conn, texts[0])
 		f.execOn(conn, `UPDATE users SET name = 'z' WHERE id = 1`)
-		if ops := f.backend.Ops(); len(ops) != 0 {
+		if ops := f.Backend.Ops(); len(ops) != 0 {
 			t.Errorf("before COMMIT: %v", ops)
 		}
 		f.execOn(conn, texts[1])
-		if ops := f.backend.Ops(); !slices.Equal(ops, []string{"fence", "publish"}) {
+		if ops := f.Backend.Ops(); !slices.Equal(ops, []string{"fence", "publish"}) {
 			t.Errorf("%s: %v", texts[1], ops)
 		}
 	}
@@ -646,15 +613,15 @@ func TestReadOnlyCostsNothing(t *testing.T) {
 	f.must(err)
 	f.execOn(tx, `UPDATE users SET name = 'z' WHERE id = 1`)
 	f.must(tx.Rollback())
-	if ops := f.backend.Ops(); len(ops) != 0 {
+	if ops := f.Backend.Ops(); len(ops) != 0 {
 		t.Errorf("the store was asked for %v", ops)
 	}
 }
 
 func TestRollbackTaints(t *testing.T) {
 	f := setUp(t)
-	ctx, scope := txscope.OpenScope(f.ctx, f.store)
-	_, other := txscope.OpenScope(f.ctx, f.store)
+	ctx, scope := txscope.OpenScope(f.ctx, f.Store)
+	_, other := txscope.OpenScope(f.ctx, f.Store)
 	tx, err := f.db.BeginTx(ctx, nil)
 	f.must(err)
 	rows, err := tx.QueryContext(ctx, `UPDATE users SET name = 'z' WHERE id = 1 RETURNING id`)
@@ -682,7 +649,7 @@ func TestRollbackTaints(t *testing.T) {
 // SQLite rolls back by itself after some errors; the wrapper must not go on as if it had not.
 func TestRollbackByTheDatabase(t *testing.T) {
 	f := setUp(t)
-	ctx, scope := txscope.OpenScope(f.ctx, f.store)
+	ctx, scope := txscope.OpenScope(f.ctx, f.Store)
 	tx, err := f.db.BeginTx(ctx, nil)
 	f.must(err)
 	f.execOn(tx, `UPDATE users SET name = 'z' WHERE id = 1`)
@@ -713,7 +680,7 @@ func TestReturning(t *testing.T) {
 		if !rows.Next() {
 			t.Fatal("no row")
 		}
-		if ops := f.backend.Ops(); len(ops) != 0 {
+		if ops := f.Backend.Ops(); len(ops) != 0 {
 			t.Errorf("before it commits: %v", ops)
 		}
 		types, err := rows.ColumnTypes()
@@ -722,7 +689,7 @@ func TestReturning(t *testing.T) {
 			t.Errorf("scan type %s", got)
 		}
 		f.must(rows.Close())
-		if ops := f.backend.Ops(); !slices.Equal(ops, []string{"fence", "publish"}) {
+		if ops := f.Backend.Ops(); !slices.Equal(ops, []string{"fence", "publish"}) {
 			t.Errorf("closed: %v", ops)
 		}
 	}, want)
@@ -770,7 +737,7 @@ func TestRaw(t *testing.T) {
 	}
 	f.changes(func() {
 		raw(`UPDATE users SET name = 'z' WHERE id = 1`)
-		if !f.fenced(user(1)) {
+		if !f.Fenced(user(1)) {
 			t.Error("not fenced")
 		}
 		f.must(conn.PingContext(f.ctx))
@@ -913,23 +880,23 @@ func (c connector) Driver() driver.Driver                        { return c.d }
 func TestStoreDown(t *testing.T) {
 	f := setUp(t)
 	before := f.stamps(user(1), user(2))
-	f.backend.SetDown(true)
+	f.Backend.SetDown(true)
 	f.exec(`UPDATE users SET name = 'z' WHERE id = 1`)
 	tx, err := f.db.BeginTx(f.ctx, nil)
 	f.must(err)
 	f.execOn(tx, `UPDATE users SET name = 'y' WHERE id = 2`)
 	f.must(tx.Commit())
-	f.backend.SetDown(false)
+	f.Backend.SetDown(false)
 	eventually(t, func() bool {
-		_, err := f.store.Read(f.ctx, ids(user(1)))
+		_, err := f.Store.Read(f.ctx, ids(user(1)))
 		return err == nil
 	})
 	after := f.stamps(user(1), user(2))
 	if before[0] == after[0] || before[1] == after[1] {
 		t.Error("not published when the store was back")
 	}
-	if n := strings.Count(f.log.String(), "level=WARN"); n != 1 {
-		t.Errorf("%d warnings:\n%s", n, f.log)
+	if n := strings.Count(f.Logged.String(), "level=WARN"); n != 1 {
+		t.Errorf("%d warnings:\n%s", n, f.Logged)
 	}
 }
 
@@ -996,7 +963,7 @@ func TestStrict(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := setUp(t, txscope.Strict())
 			conn := f.conn()
-			f.backend.SetDown(true)
+			f.Backend.SetDown(true)
 			if err := run(f, conn); !errors.Is(err, txscope.ErrFence) {
 				t.Fatalf("got %v", err)
 			}
@@ -1005,9 +972,9 @@ func TestStrict(t *testing.T) {
 			if name != "a" {
 				t.Errorf("it was committed: %s", name)
 			}
-			f.backend.SetDown(false)
+			f.Backend.SetDown(false)
 			eventually(t, func() bool {
-				_, err := f.store.Read(f.ctx, ids(user(1)))
+				_, err := f.Store.Read(f.ctx, ids(user(1)))
 				return err == nil
 			})
 			f.changes(func() { f.execOn(conn, update) }, ids(user(1)))
@@ -1018,7 +985,7 @@ func TestStrict(t *testing.T) {
 // The error of a statement that was not let commit is SQLite's too.
 func TestStrictErrorIsSQLites(t *testing.T) {
 	f := setUp(t, txscope.Strict())
-	f.backend.SetDown(true)
+	f.Backend.SetDown(true)
 	_, err := f.db.ExecContext(f.ctx, `UPDATE users SET name = 'z' WHERE id = 1`)
 	var e *sqlite.Error
 	if !errors.As(err, &e) || e.Code() != sqlite3.SQLITE_CONSTRAINT_COMMITHOOK {
@@ -1044,13 +1011,13 @@ func TestBusyCommit(t *testing.T) {
 	if _, err := writer.ExecContext(f.ctx, `COMMIT`); err == nil {
 		t.Fatal("not busy")
 	}
-	if ops := f.backend.Ops(); !slices.Equal(ops, []string{"fence"}) {
+	if ops := f.Backend.Ops(); !slices.Equal(ops, []string{"fence"}) {
 		t.Errorf("busy: %v", ops)
 	}
 	f.must(rows.Close())
 	f.execOn(writer, `UPDATE users SET name = 'y' WHERE id = 2`)
 	f.execOn(writer, `COMMIT`)
-	if ops := f.backend.Ops(); !slices.Equal(ops, []string{"fence", "publish"}) {
+	if ops := f.Backend.Ops(); !slices.Equal(ops, []string{"fence", "publish"}) {
 		t.Errorf("committed: %v", ops)
 	}
 	if after := f.stamps(user(1)); before[0] == after[0] {
@@ -1069,7 +1036,7 @@ func TestBusyCommit(t *testing.T) {
 	if err := tx.Commit(); err == nil {
 		t.Fatal("not busy")
 	}
-	if ops := f.backend.Ops(); !slices.Equal(ops, []string{"fence", "release"}) {
+	if ops := f.Backend.Ops(); !slices.Equal(ops, []string{"fence", "release"}) {
 		t.Errorf("rolled back: %v", ops)
 	}
 
@@ -1077,7 +1044,7 @@ func TestBusyCommit(t *testing.T) {
 	if _, err := writer.ExecContext(f.ctx, `UPDATE users SET name = 'x' WHERE id = 1`); err == nil || !strings.Contains(err.Error(), "locked") {
 		t.Fatalf("not busy: %v", err)
 	}
-	if ops := f.backend.Ops(); len(ops) != 0 {
+	if ops := f.Backend.Ops(); len(ops) != 0 {
 		t.Errorf("rolled back by SQLite: %v", ops)
 	}
 	f.must(rows.Close())
@@ -1116,7 +1083,7 @@ func TestCancelAfterCommitPublishes(t *testing.T) {
 			ctx, cancel := context.WithCancel(f.ctx)
 			defer cancel()
 			before := f.stamps(user(1))
-			f.backend.OnCall(func(c txscopetest.Call) {
+			f.Backend.OnCall(func(c txscopetest.Call) {
 				if c.Op == "publish" {
 					cancel()
 				}
@@ -1155,7 +1122,7 @@ func TestCancelBeforeCommit(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(f.ctx)
 			defer cancel()
-			f.backend.OnCall(func(c txscopetest.Call) {
+			f.Backend.OnCall(func(c txscopetest.Call) {
 				if c.Op == "fence" {
 					cancel()
 				}
@@ -1164,7 +1131,7 @@ func TestCancelBeforeCommit(t *testing.T) {
 			f.must(f.db.Get(&was, `SELECT name FROM users WHERE id = 1`))
 			before := f.stamps(user(1))
 			run(ctx)
-			f.backend.OnCall(nil)
+			f.Backend.OnCall(nil)
 			after := f.stamps(user(1))
 			f.must(f.db.Get(&is, `SELECT name FROM users WHERE id = 1`))
 			if (was != is) != (before[0] != after[0]) {
@@ -1186,7 +1153,7 @@ func TestHalfCommitted(t *testing.T) {
 			f.execOn(conn, `CREATE TEMP TRIGGER both AFTER UPDATE ON main.users BEGIN INSERT INTO side.big VALUES (zeroblob(100000)); END`)
 			f.must(conn.Raw(func(c any) error { return limitSize(c.(*txscope.Conn).Bare(), "side", 64<<10) }))
 			f.execOn(conn, `SELECT 1`)
-			f.backend.Ops()
+			f.Backend.Ops()
 
 			update := `UPDATE users SET name = 'z' WHERE id = 1`
 			var err error
@@ -1211,8 +1178,8 @@ func TestHalfCommitted(t *testing.T) {
 			if name != "z" {
 				t.Fatalf("the test is wrong: nothing was committed: %q, %v", name, err)
 			}
-			if !f.fenced(user(1)) {
-				t.Errorf("the row was committed, and served as before: %v", f.backend.Ops())
+			if !f.Fenced(user(1)) {
+				t.Errorf("the row was committed, and served as before: %v", f.Backend.Ops())
 			}
 			// It is over, for the wrapper too.
 			before := f.stamps(note("x"))
@@ -1287,7 +1254,7 @@ func TestCancelAnywhere(t *testing.T) {
 		f.must(f.db.Get(&is, `SELECT name FROM users WHERE id = 1`))
 		var after []tokens.Stamp
 		eventually(t, func() bool { // the rollback can be under way in another goroutine
-			found, err := f.store.Read(f.ctx, ids(user(1)))
+			found, err := f.Store.Read(f.ctx, ids(user(1)))
 			f.must(err)
 			after = []tokens.Stamp{found[0].Stamp}
 			return !found[0].Fenced
@@ -1301,42 +1268,42 @@ func TestCancelAnywhere(t *testing.T) {
 func TestScopeless(t *testing.T) {
 	f := setUp(t)
 	request := context.WithValue(f.ctx, http.ServerContextKey, new(http.Server))
-	inside, _ := txscope.OpenScope(request, f.store)
+	inside, _ := txscope.OpenScope(request, f.Store)
 	_, err := f.db.ExecContext(inside, `SELECT 1`)
 	f.must(err)
-	if s := f.log.String(); s != "" {
+	if s := f.Logged.String(); s != "" {
 		t.Errorf("logged: %s", s)
 	}
 	for range 3 {
 		_, err = f.db.ExecContext(request, `SELECT 1`)
 		f.must(err)
 	}
-	if n := strings.Count(f.log.String(), "put the middleware first in the chain"); n != 1 {
-		t.Errorf("logged %d times: %s", n, f.log)
+	if n := strings.Count(f.Logged.String(), "put the middleware first in the chain"); n != 1 {
+		t.Errorf("logged %d times: %s", n, f.Logged)
 	}
 }
 
 func TestWatermark(t *testing.T) {
 	f := setUp(t)
-	ctx, scope := txscope.OpenScope(f.ctx, f.store)
-	began := f.store.Seen()
+	ctx, scope := txscope.OpenScope(f.ctx, f.Store)
+	began := f.Store.Seen()
 	tx, err := f.db.BeginTx(f.ctx, nil) // without the scope
 	f.must(err)
 	conn := f.conn()
 	f.execOn(conn, `BEGIN`)
 	f.exec(`UPDATE users SET name = 'z' WHERE id = 1`)
-	_, late := txscope.OpenScope(f.ctx, f.store)
+	_, late := txscope.OpenScope(f.ctx, f.Store)
 	if late.Watermark() <= began {
 		t.Fatalf("the test is wrong: %v, %v", late.Watermark(), began)
 	}
-	lateCtx, _ := txscope.OpenScope(f.ctx, f.store)
+	lateCtx, _ := txscope.OpenScope(f.ctx, f.Store)
 	_, err = tx.QueryContext(lateCtx, `SELECT 1`)
 	f.must(err)
 	lower, _ := txscope.FromContext(lateCtx)
 	if lower.Watermark() > began {
 		t.Error("a query in a transaction has not lowered the watermark")
 	}
-	textCtx, text := txscope.OpenScope(f.ctx, f.store)
+	textCtx, text := txscope.OpenScope(f.ctx, f.Store)
 	if _, err = conn.ExecContext(textCtx, `SELECT 1`); err != nil || text.Watermark() > began {
 		t.Errorf("nor has one in a transaction by text: %v", err)
 	}
@@ -1418,7 +1385,7 @@ func TestOpenRowsHoldTheSnapshot(t *testing.T) {
 			}
 			f.exec(`UPDATE users SET name = 'z' WHERE id = 1`)
 			published := f.stamps(user(1))[0]
-			ctx, scope := txscope.OpenScope(f.ctx, f.store)
+			ctx, scope := txscope.OpenScope(f.ctx, f.Store)
 			if scope.Watermark() < published {
 				t.Fatal("the test is wrong: the scope is older than the change")
 			}
@@ -1430,7 +1397,7 @@ func TestOpenRowsHoldTheSnapshot(t *testing.T) {
 			}
 			f.must(rows.Close())
 
-			ctx, scope = txscope.OpenScope(f.ctx, f.store)
+			ctx, scope = txscope.OpenScope(f.ctx, f.Store)
 			if got := by(f, ctx, conn); got != "z" {
 				t.Fatalf("the test is wrong: it reads %q", got)
 			}
@@ -1455,7 +1422,7 @@ func TestRowsOutliveTheTransaction(t *testing.T) {
 	f.execOn(conn, `COMMIT`)
 	f.exec(`UPDATE users SET name = 'z' WHERE id = 1`)
 	published := f.stamps(user(1))[0]
-	ctx, scope := txscope.OpenScope(f.ctx, f.store)
+	ctx, scope := txscope.OpenScope(f.ctx, f.Store)
 	var name string
 	f.must(conn.QueryRowContext(ctx, `SELECT name FROM users WHERE id = 1`).Scan(&name))
 	if name != "a" || scope.Watermark() >= published {
@@ -1474,7 +1441,7 @@ func TestReleaseEndsWhatOnlyRead(t *testing.T) {
 	} {
 		f := setUp(t)
 		conn := f.conn()
-		ctx, _ := txscope.OpenScope(f.ctx, f.store)
+		ctx, _ := txscope.OpenScope(f.ctx, f.Store)
 		for _, text := range texts {
 			_, err := conn.ExecContext(ctx, text)
 			f.must(err)
@@ -1489,7 +1456,7 @@ func TestReleaseEndsWhatOnlyRead(t *testing.T) {
 
 func TestOnCommitAndChanged(t *testing.T) {
 	f := setUp(t)
-	ctx, scope := txscope.OpenScope(f.ctx, f.store)
+	ctx, scope := txscope.OpenScope(f.ctx, f.Store)
 	var heard []*tokens.Changes
 	scope.OnChange(func(c *tokens.Changes) { heard = append(heard, c) })
 
@@ -1499,7 +1466,7 @@ func TestOnCommitAndChanged(t *testing.T) {
 	called := false
 	txscope.OnCommit(ctx, func(inner context.Context) {
 		called = true
-		if f.fenced(user(1)) {
+		if f.Fenced(user(1)) {
 			t.Error("called before it was published")
 		}
 		if _, ok := inner.Deadline(); !ok {
@@ -1530,7 +1497,7 @@ func TestConcurrent(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			for j := range 10 {
-				ctx, scope := txscope.OpenScope(f.ctx, f.store)
+				ctx, scope := txscope.OpenScope(f.ctx, f.Store)
 				id := 100 + i
 				_, err := f.db.ExecContext(ctx, `REPLACE INTO users (id, name) VALUES (?, ?)`, id, fmt.Sprint(i, j))
 				if err != nil {

@@ -177,6 +177,10 @@ type session struct {
 	staleTemp bool
 	altering  bool // the transaction has changed a schema
 
+	// The text that was read last, and what it does to transactions: most come again at once.
+	lastText    string
+	lastControl txscope.Control
+
 	preparing  *memo // of the statement that is being prepared, and does not run
 	running    *memo // of the prepared statement that runs
 	followed   bool  // the wrapper knows what the statement does to savepoints
@@ -187,7 +191,8 @@ type session struct {
 	last                   *table
 	lastDatabase, lastName uintptr // where SQLite keeps the names
 	rows                   int
-	swept                  bool // nothing more is to be known of its rows
+	swept                  bool        // nothing more is to be known of its rows
+	ids                    []tokens.ID // of one row; kept for its memory
 
 	targets []target // what the statement writes to, if it is run at once
 	// deaf says that the pre-update hook is off for the rest of the statement, which writes to nothing
@@ -297,12 +302,25 @@ const (
 	whyDefinition  = "its definition was changed"
 	whyRenamed     = "a table was renamed"
 	whySchema      = "the schema was being changed"
+	whyUnread      = "the schema had not been read, or had changed since"
 	whyUnreadable  = "the schema could not be read"
 	whyUnknown     = "not in the schema that is known"
 )
 
 // Control is part of txscope.Session.
-func (s *session) Control(query string) txscope.Control { return control(query) }
+func (s *session) Control(query string) txscope.Control {
+	switch {
+	case query == s.lastText:
+	case len(query) > maxLastText:
+		return control(query)
+	default:
+		s.lastText, s.lastControl = query, control(query)
+	}
+	return s.lastControl
+}
+
+// maxLastText bounds what a connection that is not in use keeps of texts.
+const maxLastText = 4 << 10
 
 // Prepare is part of txscope.Session.
 func (s *session) Prepare(_ string, prepare func() error) (any, error) {
@@ -663,7 +681,7 @@ func (s *session) known(database, name string) (*table, string) {
 	case s.failed == generation && s.read != generation:
 		return nil, whyUnreadable
 	case s.read != generation:
-		return nil, whySchema
+		return nil, whyUnread
 	}
 	known := s.schemas[database]
 	if known == nil {
@@ -671,7 +689,7 @@ func (s *session) known(database, name string) (*table, string) {
 	}
 	if cookie, ok := s.cookie(database); !ok || cookie != known.cookie {
 		s.read = 0 // changed by somebody else
-		return nil, whySchema
+		return nil, whyUnread
 	}
 	if t := known.tables[name]; t != nil {
 		return t, ""
@@ -700,7 +718,7 @@ func (s *session) meet(db, database, name uintptr) bool {
 	t, why := s.lookup(in, own)
 	if t == nil || t.kind != ordinary || t.columns != int(sqlite3.Xsqlite3_preupdate_count(s.tls, db)) {
 		s.last = nil
-		s.unknown(in, own, cmp.Or(why, whySchema))
+		s.unknown(in, own, cmp.Or(why, whyUnread))
 		return false
 	}
 	s.last, s.lastDatabase, s.lastName = t, database, name

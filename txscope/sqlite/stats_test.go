@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"database/sql"
 	"slices"
 	"strings"
 	"testing"
@@ -92,7 +93,7 @@ func TestStatsCount(t *testing.T) {
 	f.must(err)
 	f.execOn(tx, `SELECT 1`)
 	f.must(tx.Commit())
-	ctx, _ := txscope.OpenScope(f.ctx, f.store)
+	ctx, _ := txscope.OpenScope(f.ctx, f.Store)
 	tx, err = f.db.BeginTx(ctx, nil)
 	f.must(err)
 	f.execOn(tx, `UPDATE users SET name = 'y' WHERE id = 1`)
@@ -110,5 +111,22 @@ func TestStatsCount(t *testing.T) {
 	}
 	if !slices.Contains(after.Sweeps, txscope.Sweep{Table: "weather", Why: "marked by hand", Count: 1}) {
 		t.Errorf("sweeps: %v", after.Sweeps)
+	}
+}
+
+// The first write after another program has changed the schema is told by its table, and why.
+func TestStatsSchemaChangedOutside(t *testing.T) {
+	f := setUp(t)
+	outside, err := sql.Open("sqlite", f.file)
+	f.must(err)
+	defer outside.Close()
+	_, err = outside.Exec(`CREATE TABLE log (a)`)
+	f.must(err)
+	for range 2 {
+		f.exec(`UPDATE users SET name = name || 'z' WHERE id = 1`)
+		want := txscope.Sweep{Table: "users", Why: "the schema had not been read, or had changed since", Count: 1}
+		if got := f.stats().Sweeps; !slices.Contains(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
 	}
 }

@@ -79,14 +79,14 @@ func TestTouch(t *testing.T) {
 			`INSERT INTO c VALUES (1, 'a' || char(0) || 'b')`, ids(child(1), parent("a\x00b")), ids(parent("a"))},
 	} {
 		for _, enforced := range []string{"1", "0"} {
+			if enforced == "0" && strings.Contains(test.name, "cascade") {
+				continue // there are none
+			}
 			t.Run(test.name+", enforced: "+enforced, func(t *testing.T) {
 				f := setUpFile(t, filepath.Join(t.TempDir(), "test.db")+options, txscope.Touch())
 				f.db.SetMaxOpenConns(1)
 				f.exec(test.setUp)
 				f.exec(`PRAGMA foreign_keys = ` + enforced)
-				if enforced == "0" && strings.Contains(test.name, "cascade") {
-					t.Skip("there are none")
-				}
 				f.changes(func() { f.exec(test.run) }, test.want, test.not...)
 			})
 		}
@@ -158,9 +158,9 @@ func TestAncestorsAreSweptOutsideOfATransaction(t *testing.T) {
 func TestTouchedAndRolledBack(t *testing.T) {
 	f := setUp(t, txscope.Touch(), txscope.TouchAncestors())
 	f.exec(tree)
-	ctx, scope := txscope.OpenScope(f.ctx, f.store)
+	ctx, scope := txscope.OpenScope(f.ctx, f.Store)
 	a, b := tokens.Row("a", 1), tokens.Row("b", 11)
-	f.backend.Ops()
+	f.Backend.Ops()
 	tx, err := f.db.BeginTx(ctx, nil)
 	f.must(err)
 	f.execOn(tx, `UPDATE c SET v = 1 WHERE id = 111`)
@@ -171,7 +171,7 @@ func TestTouchedAndRolledBack(t *testing.T) {
 	if scope.Storable(a) || scope.Storable(b) {
 		t.Error("what was touched and rolled back can be stored")
 	}
-	if ops := f.backend.Ops(); len(ops) > 0 {
+	if ops := f.Backend.Ops(); len(ops) > 0 {
 		t.Errorf("a rollback has asked the store for %v", ops)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -66,6 +67,25 @@ func (b *Backend) Ops() []string {
 		ops = append(ops, c.Op)
 	}
 	return ops
+}
+
+// Published returns what was published since Calls, Ops or Published was called last, each once and
+// sorted: rows as "users#1", swept tables as "users#!", and "*#!". Tables and everything, which are
+// published with each of them, are left out.
+func (b *Backend) Published() []string {
+	published := []string{}
+	for _, c := range b.Calls() {
+		if c.Op != "publish" {
+			continue
+		}
+		for _, id := range c.IDs {
+			if !id.IsTable() && id != tokens.Global {
+				published = append(published, strings.TrimPrefix(id.String(), "alkey:"))
+			}
+		}
+	}
+	slices.Sort(published)
+	return slices.Compact(published)
 }
 
 func (b *Backend) note(op string, owner tokens.Owner, ids []tokens.ID) error {

@@ -20,12 +20,12 @@ const maxSpellings = 8
 func Append(dst []tokens.ID, table string, key ...any) ([]tokens.ID, bool) {
 	n := 1
 	for _, v := range key {
-		if Plain(v) != "" {
-			n *= 2
+		if Plain(v) == "" {
+			continue
 		}
-	}
-	if n > maxSpellings {
-		return dst, false
+		if n *= 2; n > maxSpellings {
+			return dst, false
+		}
 	}
 	if n == 1 {
 		return appendRow(dst, table, key)

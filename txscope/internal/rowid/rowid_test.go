@@ -43,8 +43,10 @@ func TestAppend(t *testing.T) {
 			}
 		})
 	}
-	if ids, ok := Append(nil, "t", "01", "02", "03", "04"); ok {
-		t.Errorf("too many spellings: %v", texts(ids))
+	for _, columns := range []int{4, 64} {
+		if ids, ok := Append(nil, "t", slices.Repeat([]any{"01"}, columns)...); ok {
+			t.Errorf("%d columns with two spellings each: %v", columns, texts(ids))
+		}
 	}
 	if ids, ok := Append(nil, "t", 1, nil); ok {
 		t.Errorf("NULL: %v", texts(ids))

@@ -11,10 +11,7 @@ import (
 func Parse(d Dialect, text string) *Text {
 	first := lex(d, mode{versionCode: true}, text)
 	t := parseTokens(first)
-	if !first.sawQuotes && !first.sawBackslash && !first.sawVersion {
-		return t
-	}
-	if d != MySQL {
+	if d != MySQL || !first.sawQuotes && !first.sawBackslash && !first.sawVersion {
 		return t
 	}
 	for _, m := range otherModes(first) {
