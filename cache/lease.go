@@ -61,14 +61,3 @@ func (t *tiered) Lease(ctx context.Context, key string, ttl time.Duration) (func
 	}
 	return func() {}, nil
 }
-
-// GetFresh is part of Fresh.
-func (t *tiered) GetFresh(ctx context.Context, keys []string) ([][]byte, error) {
-	for _, key := range keys {
-		l := t.lock(key)
-		l.mu.Lock()
-		t.near.set(key, nil, -1)
-		l.mu.Unlock()
-	}
-	return t.Get(ctx, keys)
-}

@@ -3,6 +3,9 @@ package cache_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -104,6 +107,51 @@ func TestLeaseRedis(t *testing.T) {
 		if err := client.FlushAll(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// lossy is a connection that breaks, when it is told to, once the server has answered.
+type lossy struct {
+	net.Conn
+	lose *atomic.Bool
+}
+
+func (l lossy) Read(b []byte) (int, error) {
+	n, err := l.Conn.Read(b)
+	if err == nil && l.lose.CompareAndSwap(true, false) {
+		return 0, io.EOF
+	}
+	return n, err
+}
+
+// TestLeaseReplyIsLost: who was given the lease and did not hear of it has it.
+func TestLeaseReplyIsLost(t *testing.T) {
+	var lose atomic.Bool
+	client := redis.NewClient(&redis.Options{Addr: testserver.Redis(t).Addr(), ContextTimeoutEnabled: true, Protocol: 2,
+		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := new(net.Dialer).DialContext(ctx, network, addr)
+			return lossy{c, &lose}, err
+		}})
+	defer client.Close()
+	r := cache.NewRedisWith(client, cache.RedisOptions{Timeout: 10 * time.Second})
+	defer r.Close()
+	if err := client.Ping(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	lose.Store(true)
+	release, err := r.Lease(t.Context(), "a", time.Hour)
+	if release == nil || err != nil {
+		t.Fatalf("nobody else has the lease, and it is not given: %v", err)
+	}
+	if lose.Load() {
+		t.Fatal("no reply was lost")
+	}
+	if again, err := r.Lease(t.Context(), "a", time.Hour); again != nil || err != nil {
+		t.Errorf("it is given to another: %v", err)
+	}
+	release()
+	if again, err := r.Lease(t.Context(), "a", time.Hour); again == nil || err != nil {
+		t.Errorf("it was not given back: %v", err)
 	}
 }
 

@@ -9,10 +9,17 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// leaseScript takes a lease that nobody else has. The client runs it again when a reply was lost: who has
+// the lease already is given it again.
+const leaseScript = `local have = redis.call('get', KEYS[1])
+if have and have ~= ARGV[1] then return 0 end
+redis.call('set', KEYS[1], ARGV[1], 'px', ARGV[2])
+return 1`
+
 // releaseScript deletes a lease if it is still the owner's.
 const releaseScript = `if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0`
 
-// Lease is part of Leaser: SET NX PX. A server that is down or refuses is an error, and nobody's lease.
+// Lease is part of Leaser. A server that is down or refuses is an error, and nobody's lease.
 func (r *Redis) Lease(ctx context.Context, key string, ttl time.Duration) (func(), error) {
 	if err := r.check(ctx); err != nil {
 		return nil, err
@@ -24,17 +31,23 @@ func (r *Redis) Lease(ctx context.Context, key string, ttl time.Duration) (func(
 		}
 	}
 	owner := rand.Text()
-	answer, err := within(ctx, r, r.options.Timeout, func(ctx context.Context) error {
-		return r.client.Process(ctx, redis.NewStatusCmd(ctx, "set", name, owner, "nx", "px", max(ttl.Milliseconds(), 1)))
+	type outcome struct {
+		taken bool
+		err   error
+	}
+	got, err := within(ctx, r, r.options.Timeout, func(ctx context.Context) outcome {
+		cmd := redis.NewIntCmd(ctx, "eval", leaseScript, 1, name, owner, max(ttl.Milliseconds(), 1))
+		err := r.client.Process(ctx, cmd)
+		return outcome{cmd.Val() == 1, err}
 	})
 	if err == nil {
-		err = answer
+		err = got.err
 	}
-	switch {
-	case errors.Is(err, redis.Nil):
-		return nil, nil
-	case err == nil:
+	if err == nil {
 		r.outage.answer()
+		if !got.taken {
+			return nil, nil
+		}
 		return func() { r.giveBack(ctx, name, owner) }, nil
 	}
 	if _, refused := errors.AsType[redis.Error](err); refused {

@@ -38,8 +38,9 @@ type Store interface {
 // Local is what a Store can implement that has values in this process: a hit then costs no
 // allocation.
 type Local interface {
-	// Lookup returns the value of key, which the caller must not modify, if the process has it. It
-	// never waits. If it is false, Get knows.
+	// Lookup returns the value of key if the process has it. Nobody may modify it any more, the store
+	// included, for as long as somebody has it: strings are made of it without a copy. Lookup never
+	// waits. If it is false, Get knows.
 	Lookup(key string) (value []byte, ok bool)
 }
 

@@ -20,8 +20,8 @@ type tiered struct {
 	locks [256]lock // by key
 }
 
-// lock keeps a value that was read from the far store out of the near one if another was set
-// meanwhile.
+// lock keeps a value out of the near store if another was set while it was read from the far one, or
+// set there. It stands for many keys: what it keeps out needlessly is asked for again.
 type lock struct {
 	mu   sync.Mutex
 	sets atomic.Uint64
@@ -75,14 +75,7 @@ func (t *tiered) Get(ctx context.Context, keys []string) ([][]byte, error) {
 	if len(missing) == 0 {
 		return values, nil
 	}
-	sets := make([]uint64, len(missing))
-	for i, key := range missing {
-		sets[i] = t.lock(key).sets.Load()
-	}
-	found, lives, err := t.getFar(ctx, missing)
-	if err == nil && len(found) != len(missing) {
-		err = fmt.Errorf("alkey: a value store returned %d values for %d keys", len(found), len(missing))
-	}
+	found, err := t.ask(ctx, missing, nil, t.getFar)
 	if err != nil {
 		if len(missing) < len(keys) && ctx.Err() == nil && !errors.Is(err, ErrClosed) {
 			return values, nil
@@ -90,22 +83,75 @@ func (t *tiered) Get(ctx context.Context, keys []string) ([][]byte, error) {
 		return nil, err
 	}
 	for i, v := range found {
-		if v == nil {
+		values[at[i]] = v
+	}
+	return values, nil
+}
+
+// GetFresh is part of Fresh. What far has replaces the copies; while it does not answer they stay.
+func (t *tiered) GetFresh(ctx context.Context, keys []string) ([][]byte, error) {
+	had, err := t.near.Get(ctx, keys)
+	if err != nil || len(keys) == 0 {
+		return had, err
+	}
+	return t.ask(ctx, keys, had, t.getFresh)
+}
+
+// ask asks far, and copies what it has into near where near still has what it had: the answer may be
+// older than a copy that has come meanwhile. A nil had is nothing.
+func (t *tiered) ask(ctx context.Context, keys []string, had [][]byte, get farGetter) ([][]byte, error) {
+	sets := make([]uint64, len(keys))
+	for i, key := range keys {
+		sets[i] = t.lock(key).sets.Load()
+	}
+	found, lives, err := get(ctx, keys)
+	if err == nil && len(found) != len(keys) {
+		err = fmt.Errorf("alkey: a value store returned %d values for %d keys", len(found), len(keys))
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i, v := range found {
+		var copied []byte
+		if had != nil {
+			copied = had[i]
+		}
+		if v == nil && copied == nil {
 			continue
 		}
-		values[at[i]] = v
 		ttl := t.ttl
-		if lives != nil && lives[i] > 0 {
+		switch {
+		case v == nil:
+			ttl = -1
+		case lives != nil && lives[i] > 0:
 			ttl = min(ttl, lives[i])
 		}
-		l := t.lock(missing[i])
+		l := t.lock(keys[i])
 		l.mu.Lock()
-		if l.sets.Load() == sets[i] {
-			t.near.set(missing[i], v, ttl)
+		if l.sets.Load() == sets[i] && t.holds(keys[i], copied) {
+			t.near.set(keys[i], v, ttl)
 		}
 		l.mu.Unlock()
 	}
-	return values, nil
+	return found, nil
+}
+
+// holds reports whether near has that very copy, or none.
+func (t *tiered) holds(key string, copied []byte) bool {
+	have, ok := t.near.Lookup(key)
+	return !ok || copied != nil && len(have) == len(copied) && (len(have) == 0 || &have[0] == &copied[0])
+}
+
+// farGetter gets values from far and, if far knows, how long a copy of each may be kept.
+type farGetter func(ctx context.Context, keys []string) ([][]byte, []time.Duration, error)
+
+// getFresh is getFar for a far store that has copies itself.
+func (t *tiered) getFresh(ctx context.Context, keys []string) ([][]byte, []time.Duration, error) {
+	if f, ok := t.far.(Fresh); ok {
+		values, err := f.GetFresh(ctx, keys)
+		return values, nil, err
+	}
+	return t.getFar(ctx, keys)
 }
 
 func (t *tiered) getFar(ctx context.Context, keys []string) ([][]byte, []time.Duration, error) {
@@ -117,20 +163,23 @@ func (t *tiered) getFar(ctx context.Context, keys []string) ([][]byte, []time.Du
 }
 
 // Set is part of Store. Far comes first: a Get that begins when near has the value and loses it finds
-// no older one in far.
+// no older one in far. Of several Sets at the same time only far knows which was last: near gets none.
 func (t *tiered) Set(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	if err := t.near.check(ctx); err != nil {
 		return err
 	}
+	l := t.lock(key)
+	before := l.sets.Load()
 	err := t.far.Set(ctx, key, value, ttl)
 	copied := t.ttl
 	if ttl != 0 {
 		copied = min(copied, ttl)
 	}
-	l := t.lock(key)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sets.Add(1)
+	if l.sets.Add(1) != before+1 {
+		copied = -1
+	}
 	t.near.set(key, value, copied)
 	return err
 }

@@ -53,6 +53,7 @@ type spy struct {
 	asked [][]string
 	fault error
 	hold  func() // called when Get has its values
+	stay  func() // called when Set has set
 }
 
 func (s *spy) Get(ctx context.Context, keys []string) ([][]byte, error) {
@@ -72,12 +73,16 @@ func (s *spy) Get(ctx context.Context, keys []string) ([][]byte, error) {
 
 func (s *spy) Set(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	s.mu.Lock()
-	fault := s.fault
+	fault, stay := s.fault, s.stay
 	s.mu.Unlock()
 	if fault != nil {
 		return fault
 	}
-	return s.Store.Set(ctx, key, value, ttl)
+	err := s.Store.Set(ctx, key, value, ttl)
+	if stay != nil {
+		stay()
+	}
+	return err
 }
 
 func (s *spy) fail(err error) {
@@ -237,6 +242,97 @@ func TestTieredDoesNotCopyTheOld(t *testing.T) {
 	wantValues(t, s, []string{"b"}, "old")
 	far.hold = nil
 	wantValues(t, s, []string{"b"}, "")
+}
+
+// TestTieredFreshBesideAnOldGet: a Get that was given the old value and is slow does not put it in the
+// place of the new one, which GetFresh has found meanwhile.
+func TestTieredFreshBesideAnOldGet(t *testing.T) {
+	for name, was := range map[string]string{"nothing near": "", "an old copy near": "older"} {
+		t.Run(name, func(t *testing.T) {
+			far := &spy{Store: cache.NewMemory(1 << 20)}
+			near := cache.NewMemory(1 << 20)
+			s := cache.Tiered(near, far)
+			defer s.Close()
+			if was != "" {
+				mustSet(t, near, "a", []byte(was))
+			}
+			get := s.Get
+			if was != "" {
+				get = s.(cache.Fresh).GetFresh
+			}
+			mustSet(t, far.Store, "a", []byte("old"))
+			far.hold = func() {
+				far.hold = nil
+				mustSet(t, far.Store, "a", []byte("new")) // by another process
+				if v, err := s.(cache.Fresh).GetFresh(t.Context(), []string{"a"}); err != nil || string(v[0]) != "new" {
+					t.Errorf("GetFresh: %q, %v", v, err)
+				}
+			}
+			if v, err := get(t.Context(), []string{"a"}); err != nil || string(v[0]) != "old" {
+				t.Errorf("the slow one: %q, %v", v, err)
+			}
+			wantValues(t, near, []string{"a"}, "new")
+		})
+	}
+}
+
+// TestTieredFresh: copies are replaced by what is found, go where there is nothing, and stay while
+// nobody knows.
+func TestTieredFresh(t *testing.T) {
+	far := &spy{Store: cache.NewMemory(1 << 20)}
+	near := cache.NewMemory(1 << 20)
+	s := cache.Tiered(near, far)
+	defer s.Close()
+	fresh := s.(cache.Fresh).GetFresh
+	for _, key := range []string{"replaced", "deleted", "same"} {
+		mustSet(t, s, key, []byte("old"))
+	}
+	mustSet(t, far.Store, "replaced", []byte("new"))
+	if err := far.Store.Set(t.Context(), "deleted", nil, -1); err != nil {
+		t.Fatal(err)
+	}
+	keys := []string{"replaced", "deleted", "same", "none"}
+	far.fail(cache.ErrDown)
+	if v, err := fresh(t.Context(), keys); !errors.Is(err, cache.ErrDown) || v != nil {
+		t.Errorf("from a store that is down: %q, %v", v, err)
+	}
+	wantValues(t, near, keys, "old", "old", "old", "")
+	far.fail(nil)
+	far.take()
+	if v, err := fresh(t.Context(), keys); err != nil || fmt.Sprintf("%q", v) != `["new" "" "old" ""]` || v[1] != nil {
+		t.Errorf("fresh values are %q, %v", v, err)
+	}
+	if asked := far.take(); fmt.Sprint(asked) != fmt.Sprint([][]string{keys}) {
+		t.Errorf("the far store is asked for %q", asked)
+	}
+	wantValues(t, near, keys, "new", "", "old", "")
+}
+
+// TestTieredFreshOfTiers: the copies of a far store that is tiered itself are no answer either.
+func TestTieredFreshOfTiers(t *testing.T) {
+	farthest := cache.NewMemory(1 << 20)
+	s := cache.Tiered(cache.NewMemory(1<<20), cache.Tiered(cache.NewMemory(1<<20), farthest))
+	defer s.Close()
+	mustSet(t, s, "a", []byte("old"))
+	mustSet(t, farthest, "a", []byte("new"))
+	if v, err := s.(cache.Fresh).GetFresh(t.Context(), []string{"a"}); err != nil || string(v[0]) != "new" {
+		t.Errorf("GetFresh: %q, %v", v, err)
+	}
+	wantValues(t, s, []string{"a"}, "new")
+}
+
+// TestTieredSetsAtOnce: after two Sets at the same time only the far store knows which was last.
+func TestTieredSetsAtOnce(t *testing.T) {
+	far := &spy{Store: cache.NewMemory(1 << 20)}
+	s := cache.Tiered(cache.NewMemory(1<<20), far)
+	defer s.Close()
+	far.stay = func() {
+		far.stay = nil
+		mustSet(t, s, "a", []byte("second"))
+	}
+	mustSet(t, s, "a", []byte("first"))
+	wantValues(t, far.Store, []string{"a"}, "second")
+	wantValues(t, s, []string{"a"}, "second")
 }
 
 func TestTieredClosesBoth(t *testing.T) {

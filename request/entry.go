@@ -7,6 +7,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/alkey-go/alkey/cache"
 	"github.com/alkey-go/alkey/tokens"
 )
 
@@ -60,7 +61,7 @@ func (s *Scope) locate(e *entry, segments []tokens.Segment) {
 	e.usable = true
 	if e.read = s.recall(&e.version, segments); e.read {
 		e.settle()
-	} else {
+	} else if e.count > 0 {
 		e.version.clear()
 	}
 }
@@ -98,7 +99,7 @@ func (e *entry) here() bool {
 	if !ok {
 		return false
 	}
-	o, ok := open(raw, e.mark)
+	o, ok := k.openLocal(raw, e.mark)
 	if !ok || o.count > 0 || o.stamp != e.stamp {
 		return false
 	}
@@ -182,7 +183,7 @@ func (r *reading) load(ctx context.Context, s *Scope) error {
 	if n == len(r.ids) {
 		return nil
 	}
-	all, generation, err := s.load(ctx, r.ids[n:])
+	all, generation, err := s.load(ctx, r.ids[n:], true)
 	if err != nil {
 		return err
 	}
@@ -314,10 +315,23 @@ func (s *Scope) refresh(ctx context.Context, r *reading, stale []*entry) {
 	}
 }
 
+// openLocal is open for what the value store has found in this process.
+func (k *Kit) openLocal(value []byte, m *mark) (opened, bool) {
+	if _, only := k.values.(*cache.Memory); only {
+		return openWhole(value, m)
+	}
+	return open(value, m) // what is near may be a copy of what was damaged far away
+}
+
 // unpack reads what raw says of itself.
 func (e *entry) unpack() bool {
 	var ok bool
-	if e.opened, ok = open(e.raw, e.mark); ok {
+	if e.copied {
+		e.opened, ok = e.scope.kit.openLocal(e.raw, e.mark)
+	} else {
+		e.opened, ok = open(e.raw, e.mark)
+	}
+	if ok {
 		e.extras, ok = e.opened.identifiers()
 	}
 	if e.sound = ok; ok && len(e.extras)+len(e.known.extras) > 0 {

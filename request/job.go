@@ -335,7 +335,7 @@ func (s *Scope) complete(ctx context.Context, e *entry, ids []tokens.ID, why Rea
 	if e.count+len(extras) > maxIdentifiers {
 		return TooMany, nil
 	}
-	read, _, err := s.load(ctx, extras)
+	read, _, err := s.load(ctx, extras, true)
 	if err != nil {
 		return StoreDown, nil
 	}

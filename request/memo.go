@@ -1,12 +1,16 @@
 package request
 
-import "github.com/alkey-go/alkey/tokens"
+import (
+	"slices"
 
-// memo holds the tokens that a request has read, the first few in a list: most requests ask for no
-// more, and a list costs them less than a map.
+	"github.com/alkey-go/alkey/tokens"
+)
+
+// memo holds the tokens that a request has read, in a list until somebody looks for one among more than a few:
+// most requests ask for no more than a few, and a page that finds all its values looks for none.
 type memo struct {
 	list  []remembered
-	index map[tokens.ID]tokens.Token // has all, once there are more than few
+	index map[tokens.ID]tokens.Token // has all, if there is one
 }
 
 type remembered struct {
@@ -17,6 +21,13 @@ type remembered struct {
 const few = 8
 
 func (m *memo) get(id tokens.ID) (tokens.Token, bool) {
+	if m.index == nil && len(m.list) > few {
+		m.index = make(map[tokens.ID]tokens.Token, 2*len(m.list))
+		for _, r := range m.list {
+			m.index[r.id] = r.token
+		}
+		m.list = nil
+	}
 	if m.index != nil {
 		t, ok := m.index[id]
 		return t, ok
@@ -29,20 +40,18 @@ func (m *memo) get(id tokens.ID) (tokens.Token, bool) {
 	return tokens.Token{}, false
 }
 
+func (m *memo) empty() bool { return len(m.list)+len(m.index) == 0 }
+
 // expect makes room for n more.
 func (m *memo) expect(n int) {
-	if m.index == nil && len(m.list)+n > few {
-		m.index = make(map[tokens.ID]tokens.Token, len(m.list)+n)
-		for _, r := range m.list {
-			m.index[r.id] = r.token
-		}
-		m.list = nil
+	if m.index == nil {
+		m.list = slices.Grow(m.list, n)
 	}
 }
 
 // put adds what is not there.
 func (m *memo) put(id tokens.ID, t tokens.Token) {
-	if m.expect(1); m.index != nil {
+	if m.index != nil {
 		m.index[id] = t
 		return
 	}

@@ -86,7 +86,7 @@ func (s *Scope) Prefetch(ctx context.Context, args ...any) error {
 		return err
 	}
 	l.ids = appendIdentifiers(l.ids[:0], l.segments)
-	_, _, err = s.load(ctx, l.ids)
+	_, _, err = s.load(ctx, l.ids, false)
 	if s.fills.any() {
 		var reason Reason
 		if err != nil {
@@ -162,7 +162,7 @@ func (s *Scope) resolve(ctx context.Context, v *version, segments []tokens.Segme
 	if !s.recall(v, segments) {
 		v.clear()
 		ids := appendIdentifiers(make([]tokens.ID, 0, len(segments)), segments)
-		read, generation, err := s.load(ctx, ids)
+		read, generation, err := s.load(ctx, ids, false)
 		if err != nil {
 			v.first, v.usable = StoreDown, false
 			if errors.Is(err, tokens.ErrDown) {
@@ -206,14 +206,19 @@ const maxLoads = 3
 
 // load returns the token of every id: from the memo, or else with one round trip for all that are
 // not in it. A read during which the memo had to forget something does not enter it, and is
-// repeated. The generation is the memo's from before the read that is returned.
-func (s *Scope) load(ctx context.Context, ids []tokens.ID) (all []tokens.Token, generation uint64, err error) {
+// repeated. The generation is the memo's from before the read that is returned. Distinct says that no id is
+// there twice.
+func (s *Scope) load(ctx context.Context, ids []tokens.ID, distinct bool) (all []tokens.Token, generation uint64, err error) {
 	for range maxLoads {
 		missing := ids
 		var at []int // where they stand in ids; nil: they are all of ids
 		s.mu.Lock()
 		generation = s.generation.Load()
+		fresh := distinct && s.memo.empty()
 		for i, id := range ids {
+			if fresh {
+				break
+			}
 			t, ok := s.memo.get(id)
 			if ok && at == nil {
 				missing, at = append([]tokens.ID(nil), ids[:i]...), places(i, len(ids))
@@ -242,7 +247,7 @@ func (s *Scope) load(ctx context.Context, ids []tokens.ID) (all []tokens.Token, 
 		for i, j := range at {
 			all[j] = read[i]
 		}
-		if s.remember(generation, missing, at, all) {
+		if s.remember(generation, missing, at, all, distinct) {
 			break
 		}
 	}
@@ -260,18 +265,21 @@ func places(n, all int) []int {
 
 // remember puts what was read into the memo: the tokens of ids, which stand in all where at says.
 // It is false, and does nothing, if the memo had to forget something since generation.
-func (s *Scope) remember(generation uint64, ids []tokens.ID, at []int, all []tokens.Token) bool {
+func (s *Scope) remember(generation uint64, ids []tokens.ID, at []int, all []tokens.Token, distinct bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.generation.Load() != generation {
 		return false
 	}
+	fresh := distinct && s.memo.empty()
 	s.memo.expect(len(ids))
 	for i, id := range ids {
 		if at != nil {
 			i = at[i]
 		}
-		if t, ok := s.memo.get(id); ok {
+		if fresh {
+			s.memo.put(id, all[i])
+		} else if t, ok := s.memo.get(id); ok {
 			// Another goroutine of the request was first. One token for the whole request is what
 			// makes the parts of its page agree.
 			all[i] = t

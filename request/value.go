@@ -89,11 +89,19 @@ type opened struct {
 
 // open reads the header of a stored value with that mark.
 func open(value []byte, m *mark) (o opened, ok bool) {
+	if len(value) <= headerSize || binary.BigEndian.Uint32(value[checksumAt:]) != crc32.Checksum(value[markAt:], castagnoli) {
+		return opened{}, false
+	}
+	return openWhole(value, m)
+}
+
+// openWhole is open for a value that has not left this process, so that no byte of it can be another than was
+// stored.
+func openWhole(value []byte, m *mark) (o opened, ok bool) {
 	if len(value) <= headerSize ||
 		string(value[:len(format)]) != format ||
 		mark(value[markAt:stampAt]) != *m ||
-		value[kindAt] > absent ||
-		binary.BigEndian.Uint32(value[checksumAt:]) != crc32.Checksum(value[markAt:], castagnoli) {
+		value[kindAt] > absent {
 		return opened{}, false
 	}
 	n, size := binary.Uvarint(value[headerSize:])

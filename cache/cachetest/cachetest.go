@@ -53,6 +53,7 @@ func Run(t *testing.T, opts Options) {
 		{"a context that has ended", ended},
 		{"concurrent use", concurrent},
 		{"nothing older after Set", nothingOlder},
+		{"what was got stays as it is", stays},
 		{"closed", closed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -145,6 +146,42 @@ func replacedTTL(t *testing.T, s cache.Store, o Options) {
 	set(t, s, "b", []byte("2"), short)
 	o.expires(t, s, "b")
 	expect(t, s, "a", []byte("2"))
+}
+
+// stays replaces and drops values while somebody has them.
+func stays(t *testing.T, s cache.Store, _ Options) {
+	const n, size = 20, 2000
+	of := func(i int) []byte { return bytes.Repeat([]byte{byte(i)}, size) }
+	name := func(i int) string { return "key " + strconv.Itoa(i) }
+	var keys []string
+	for i := range n {
+		set(t, s, name(i), of(i), 0)
+		keys = append(keys, name(i))
+	}
+	got, err := s.Get(t.Context(), keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	local, _ := s.(cache.Local)
+	for _, key := range keys {
+		var v []byte
+		if local != nil {
+			v, _ = local.Lookup(key)
+		}
+		got = append(got, v)
+	}
+	for i := range n {
+		set(t, s, name(i), of(i+100), 0)
+		set(t, s, name(i), nil, -1)
+	}
+	for i := range 2000 {
+		set(t, s, "other "+strconv.Itoa(i), of(i), 0)
+	}
+	for i, v := range got {
+		if v != nil && !bytes.Equal(v, of(i%n)) {
+			t.Errorf("value %d was modified while it was in use", i)
+		}
+	}
 }
 
 const short = 50 * time.Millisecond
