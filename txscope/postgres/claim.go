@@ -42,6 +42,8 @@ type action struct {
 
 	// returning is the text that returns the key, and what touches need; "" if it cannot be made.
 	returning string
+	// unreadable is what to tell people if it is because columns may not be read.
+	unreadable string
 
 	touches []*touch
 
@@ -96,10 +98,7 @@ func (r *resolver) act(st *sqltext.Statement, named *table, effect *catalog.Effe
 		a.keys = r.keys(st, a)
 	}
 	if d.End >= 0 && !d.Returning && !named.policies && !t.policies {
-		a.returning = r.returning(a)
-	}
-	if a.keys == nil && a.returning == "" && !d.Returning {
-		return nil, whyRows
+		a.returning, a.unreadable = r.returning(a)
 	}
 	return a, ""
 }
@@ -117,8 +116,9 @@ func (r *resolver) keys(st *sqltext.Statement, a *action) [][]sqltext.Operand {
 		}
 	}
 	if a.verb&catalog.Insert != 0 {
-		// OVERRIDING USER VALUE ignores the values. Of an upsert the row can be another, by another key.
-		if a.verb&catalog.Update != 0 && a.table.Uniques > 0 || strings.Contains(strings.ToLower(st.Span.Of(r.plan.query)), "overriding") {
+		// OVERRIDING USER VALUE ignores the values. Of an upsert the row can be another, by another key; a
+		// partition can have some of its own.
+		if a.verb&catalog.Update != 0 && (a.table.Uniques > 0 || a.named.Uniques > 0) || strings.Contains(strings.ToLower(st.Span.Of(r.plan.query)), "overriding") {
 			return nil
 		}
 		return r.certain(a.inserted())
@@ -262,18 +262,40 @@ func (a *action) chosen() [][]sqltext.Operand {
 	return keys
 }
 
-// returning makes the text that returns the columns by which rows and their parents are told.
-func (r *resolver) returning(a *action) string {
-	of := a.reference()
+// returning makes the text that returns the columns by which rows and their parents are told, or tells what
+// to do so that it can be.
+func (r *resolver) returning(a *action) (text, unreadable string) {
+	list, missing := a.list()
+	switch {
+	case len(missing) > 0:
+		table := a.named.spelled[1]
+		return "", "table " + table + ": all rows are changed where some would do, because the columns that tell them apart may not be read; GRANT SELECT (" +
+			strings.Join(missing, ", ") + ") ON " + table + " TO " + quoted(r.schema.user)
+	case list == "":
+		return "", ""
+	}
+	query := r.plan.query
+	return query[:a.dml.End] + "\nRETURNING " + list + query[a.dml.End:], ""
+}
+
+// list writes the columns by which rows and their parents are told, as the statement refers to them; missing
+// are those that may not be read. It is empty if there are any, or if one is not there.
+func (a *action) list() (text string, missing []string) {
 	var list []string
 	for _, c := range a.needed {
-		if c < 0 || !a.named.readable[c] {
-			return ""
+		if c < 0 {
+			return "", nil
 		}
-		list = append(list, of+"."+quoted(a.named.Columns[c].Name))
+		name := quoted(a.named.Columns[c].Name)
+		list = append(list, a.reference()+"."+name)
+		if !a.named.readable[c] {
+			missing = append(missing, name)
+		}
 	}
-	text := r.plan.query
-	return text[:a.dml.End] + "\nRETURNING " + strings.Join(list, ", ") + text[a.dml.End:]
+	if len(missing) > 0 {
+		return "", missing
+	}
+	return strings.Join(list, ", "), nil
 }
 
 // reference is how the statement refers to its table.

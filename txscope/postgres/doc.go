@@ -23,8 +23,12 @@
 //     (values)" and for VALUES. Of other Go values, text above all, of keys of type oid, and of arguments
 //     that stand in the text more than once, what the database makes of them is not certain;
 //   - else by the keys that the statement returns: those of its own RETURNING, or of one that the capture
-//     adds to it. None is added where the user may not read the key, where policies hide rows, and to
-//     statements that are run as a query and return nothing.
+//     adds to it. None is added where the user may not read the key, which the log says once for each table
+//     with what to grant, where policies hide rows, and to statements that are run as a query and return
+//     nothing.
+//
+// The server keeps to the table that it has planned a statement for: where another of that name, a temporary
+// one say, comes first in the search_path, both may be written, and the judge decides.
 //
 // Everything else sweeps the table: MERGE, TRUNCATE, COPY, several statements in one text, tables without a
 // primary key, with inheritance, with rules, or foreign ones; views sweep what they show, and
@@ -33,7 +37,7 @@
 // A SELECT is certain to write nothing unless it calls, by itself, by a view or by a policy, a function
 // that users of the database have made and that may write: its source says so, or cannot be read. Then
 // the judge decides. Functions in C write nothing if they are declared STABLE or IMMUTABLE or belong to
-// one of the extensions that are known not to.
+// one of the extensions that are known not to. Those in languages other than SQL, PL/pgSQL and C may write.
 //
 // # Outside of transactions
 //
@@ -75,6 +79,12 @@
 // statements outside of transactions. A table that is new, or has got another's name, is noticed by the judge at once. If
 // another program drops, renames or retypes a key column, or takes the right to read it, a statement
 // in a transaction to which RETURNING is added can fail until the schema is read again.
+//
+// In a transaction whose rows are told apart, another program's new trigger is noticed by the judge, a deferred
+// one too, if it writes another table. If it writes further rows of the table that the statement writes, it
+// goes unnoticed until the schema is read again. And a SELECT that calls a function newly made elsewhere
+// is missed until then in transactions that are not judged: those that do nothing else that may write, as
+// one outside of any.
 //
 // # What is not seen
 //

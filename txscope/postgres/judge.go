@@ -26,7 +26,7 @@ type work struct {
 	judge   bool // something may have been written
 	unknown string
 	exact   []uint32 // oids of tables
-	spoiled []uint32
+	spoiled []spoil
 	all     bool // every table is spoiled
 	vague   bool // tables may have been dropped that no statement has named
 	global  string
@@ -46,15 +46,25 @@ func (w *work) claimed(t *table) {
 	}
 }
 
-func (w *work) spoil(t *table) {
-	if !slices.Contains(w.spoiled, t.oid) {
-		w.spoiled = append(w.spoiled, t.oid)
+func (w *work) spoil(sp spoil) {
+	if w.spoils(sp.table) == "" {
+		w.spoiled = append(w.spoiled, sp)
 	}
+}
+
+// spoils tells why a table is spoiled; "" if it is not.
+func (w *work) spoils(t *table) string {
+	for _, sp := range w.spoiled {
+		if sp.table.oid == t.oid {
+			return sp.why
+		}
+	}
+	return ""
 }
 
 // accounts reports whether a table need not be swept.
 func (w *work) accounts(t *table) bool {
-	return !w.all && slices.Contains(w.exact, t.oid) && !slices.Contains(w.spoiled, t.oid)
+	return !w.all && slices.Contains(w.exact, t.oid) && w.spoils(t) == ""
 }
 
 // uncertain notes that something may be written of which nothing else is known.
@@ -84,12 +94,19 @@ func (db *database) probe(ctx context.Context, s *session) error {
 	case err == nil && rows[0].number(0) > 0:
 		db.judge.Store(judgeWorks)
 		return nil
-	case err != nil && (ctx.Err() != nil || s.pg.IsClosed()):
-		return err
+	case err != nil && !unsupported(err):
+		return err // another time it may be told
 	}
 	db.judge.Store(judgeFails)
 	db.warn("pg_locks does not tell what a transaction has written: what is not known from its statements changes all keys; let the database's user read pg_locks, and give each transaction a server connection of its own", err)
 	return nil
+}
+
+// unsupported reports whether a server has refused a query for what it asks: it has no such thing, or
+// does not show it to this user.
+func unsupported(err error) bool {
+	var answer *pgconn.PgError
+	return errors.As(err, &answer) && (strings.HasPrefix(answer.Code, "42") || strings.HasPrefix(answer.Code, "0A"))
 }
 
 // BeforeCommit is part of txscope.CommittingSession.
@@ -135,6 +152,11 @@ var errUnrescued = fmt.Errorf("alkey: what the transaction has written could not
 func (s *session) find(ctx context.Context) error {
 	if s.work.global != "" {
 		s.rec.Sweep(tokens.Global, s.work.global)
+	}
+	if s.db.judge.Load() == judgeUnknown {
+		// A server that shows nothing would be taken for one that has nothing to show. Without an answer the
+		// judge will not get one either.
+		_ = s.db.probe(ctx, s)
 	}
 	if s.db.judge.Load() == judgeFails {
 		s.doubtful = s.doubtful || s.work.all
@@ -189,9 +211,10 @@ WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.rela
 }
 
 // redefinedText asks whether the transaction has made or changed what no lock on a table tells of: a
-// function above all. What another one that began later has committed counts too, which does no harm. The
-// age of what the transaction has written is 0, and negative if a savepoint's or an exception block's
-// own transaction did.
+// function above all. Then it asks whether rows have changed, or will in COMMIT, and no lock tells: by another name
+// of a schema that has tables, or of an enum's value, or by a cursor that outlives the transaction. What another
+// one that began later has committed counts too, which does no harm. The age of what the transaction has
+// written is 0, and negative if a savepoint's or an exception block's own transaction did.
 var redefinedText = func() string {
 	var parts []string
 	for _, from := range []string{"pg_proc", "pg_namespace", "pg_operator", "pg_cast", "pg_event_trigger", "pg_constraint"} {
@@ -201,7 +224,11 @@ var redefinedText = func() string {
 		}
 		parts = append(parts, part+")")
 	}
-	return "SELECT " + strings.Join(parts, " OR ")
+	return "SELECT " + strings.Join(parts, " OR ") + `,
+	EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'f', 'm', 'v') AND pg_catalog.age(c.xmin) > 0
+		WHERE ` + ofUsers + ` AND pg_catalog.age(n.xmin) <= 0)
+	OR EXISTS (SELECT FROM pg_catalog.pg_enum e JOIN pg_catalog.pg_type t ON t.oid = e.enumtypid WHERE pg_catalog.age(e.xmin) <= 0 AND pg_catalog.age(t.xmin) > 0)
+	OR EXISTS (SELECT FROM pg_catalog.pg_cursors c WHERE c.is_holdable AND c.creation_time >= pg_catalog.transaction_timestamp())`
 }()
 
 // constraintError is an error of what was to wait for COMMIT.
@@ -251,7 +278,13 @@ func (s *session) locks(ctx context.Context) ([]locked, error) {
 	}
 	if s.work.all {
 		redefined, err := rowsOf(results[3])
-		s.doubtful = s.doubtful || err != nil || redefined[0].is(0)
+		if err != nil {
+			return nil, err
+		}
+		s.doubtful = s.doubtful || redefined[0].is(0)
+		if redefined[0].is(1) {
+			s.rec.Sweep(tokens.Global, whyUnlocked)
+		}
 	}
 	found := make([]locked, len(rows))
 	for i, r := range rows {
@@ -298,6 +331,9 @@ func (s *session) account(ctx context.Context, all []locked) error {
 		}
 		if !l.written {
 			s.doubtful = true
+			if s.work.vague {
+				strangers = append(strangers, l.oid) // it may have become part of another
+			}
 		}
 		s.sweep(t.root(), s.whyJudged(t.root()))
 		if t.partitionOf != nil && !l.written {
@@ -311,14 +347,13 @@ func (s *session) account(ctx context.Context, all []locked) error {
 }
 
 func (s *session) whyJudged(t *table) string {
-	switch {
-	case slices.Contains(s.work.spoiled, t.oid):
-		return whyTrigger
-	case s.work.unknown != "":
-		return s.work.unknown
-	default:
-		return whyJudged
+	if why := s.work.spoils(t); why != "" {
+		return why
 	}
+	if s.work.unknown != "" {
+		return s.work.unknown
+	}
+	return whyJudged
 }
 
 // sweep sweeps a table, those that share its rows, and those that its rows touch.
@@ -332,8 +367,8 @@ func (s *session) sweep(t *table, why string) {
 	}
 }
 
-// identify sweeps locked relations that the schema does not have, or not by that name: new tables,
-// temporary ones, indexes.
+// identify sweeps locked relations that the schema does not have, or not by that name, and those that
+// they are part of: new tables, temporary ones, indexes.
 func (s *session) identify(ctx context.Context, oids []uint32) {
 	list := ""
 	for _, oid := range oids {

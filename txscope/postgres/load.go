@@ -63,7 +63,7 @@ func load(ctx context.Context, s *session, db *database, user, fingerprint strin
 	l.schema.byOID = l.tables
 	for _, step := range []func() error{
 		l.readTables, l.readOthers, l.readColumns, l.readKeys, l.readPartitions, l.readInheritance, l.readForeignKeys,
-		l.readFunctions, l.readTriggers, l.readRules, l.readExpressions, l.readHidden, l.readDeferrable,
+		l.readFunctions, l.readTriggers, l.readRules, l.readExpressions, l.readHidden, l.readListening,
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -75,11 +75,11 @@ func load(ctx context.Context, s *session, db *database, user, fingerprint strin
 
 // catalogue runs fn in a transaction for reading the catalogue, on an idle connection.
 func (s *session) catalogue(ctx context.Context, fn func() error) error {
-	if err := s.send(ctx, beginCatalogue); err != nil {
-		return err
-	}
 	s.own = true
-	err := fn()
+	err := s.send(ctx, beginCatalogue)
+	if err == nil {
+		err = fn()
+	}
 	rollback := s.rollback(ctx)
 	s.own = false
 	return errors.Join(err, rollback)
@@ -352,13 +352,14 @@ var harmlessExtensions = []string{
 	"postgis_raster", "postgis_sfcgal", "seg", "sslinfo", "tcn", "tsm_system_rows", "tsm_system_time", "unaccent", "uuid-ossp", "vector",
 }
 
-// readFunctions reads what users have made. A function that is not volatile writes nothing itself,
-// but can call one that does.
+// readFunctions reads what users have made, in the server's own schemas too. A function that is not volatile
+// writes nothing itself, but can call one that does.
 func (l *loader) readFunctions() error {
 	err := l.each(`SELECT p.oid, n.nspname, p.proname, p.prokind, p.provolatile, g.lanname, coalesce(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc), p.prosqlbody IS NOT NULL,
 	(SELECT e.extname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
 		WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e' LIMIT 1)
-FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace AND `+ofUsers+` JOIN pg_catalog.pg_language g ON g.oid = p.prolang`, func(r row) error {
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace AND n.nspname !~ '^pg_temp_' JOIN pg_catalog.pg_language g ON g.oid = p.prolang
+WHERE p.oid >= `+strconv.Itoa(firstUserID), func(r row) error {
 		f := &function{Routine: &catalog.Routine{Name: r.text(2)}}
 		language, volatile := r.text(5), r.text(4) == "v"
 		f.steers = slices.ContainsFunc(sqltext.Words(sqltext.Postgres, r.text(6)), steersWord)
@@ -372,8 +373,7 @@ FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespa
 			f.Pure = !volatile || slices.Contains(harmlessExtensions, r.text(8))
 			f.Source.Opaque = !f.Pure
 		default:
-			f.Pure = !volatile
-			f.Source.Opaque = volatile
+			f.Source.Opaque = true // what is declared STABLE can call what is not
 		}
 		if slices.ContainsFunc(f.Source.Body.Calls, obscure) {
 			f.Source.Opaque = true
@@ -542,6 +542,7 @@ func (l *loader) readExpressions() error {
 func (l *loader) readHidden() error {
 	return l.each(`SELECT oprcode::oid FROM pg_catalog.pg_operator WHERE oid >= `+strconv.Itoa(firstUserID)+`
 UNION SELECT castfunc FROM pg_catalog.pg_cast WHERE castfunc >= `+strconv.Itoa(firstUserID)+`
+UNION SELECT amproc FROM pg_catalog.pg_amproc WHERE amproc >= `+strconv.Itoa(firstUserID)+`
 UNION SELECT d.refobjid FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_constraint'::regclass AND d.objid = k.oid AND d.refclassid = 'pg_catalog.pg_proc'::regclass
 	WHERE k.contypid <> 0
 UNION SELECT d.refobjid FROM pg_catalog.pg_type t JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid AND d.refclassid = 'pg_catalog.pg_proc'::regclass
@@ -568,10 +569,9 @@ func (l *loader) isFunction(n sqltext.Name) bool {
 	return false
 }
 
-func (l *loader) readDeferrable() error {
-	return l.each(`SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE condeferrable) OR EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable),
-	EXISTS (SELECT FROM pg_catalog.pg_event_trigger)`, func(r row) error {
-		l.schema.deferrable, l.schema.listens = r.is(0), r.is(1)
+func (l *loader) readListening() error {
+	return l.each(`SELECT EXISTS (SELECT FROM pg_catalog.pg_event_trigger)`, func(r row) error {
+		l.schema.listens = r.is(0)
 		return nil
 	})
 }
@@ -680,7 +680,8 @@ func fingerprint(ctx context.Context, s *session) (string, error) {
 	(SELECT count(*) || ':' || coalesce(sum(pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', r.oid, r.rolname, r.rolsuper, r.rolinherit, r.rolbypassrls), 0)), 0) FROM pg_catalog.pg_roles r),
 	(SELECT count(*) || ':' || coalesce(sum(pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', m.roleid, m.member, m.xmin), 0)), 0) FROM pg_catalog.pg_auth_members m),
 	`+versions("pg_operator", "x.oid >= "+first)+`,
-	`+versions("pg_cast", "x.oid >= "+first)+`)`)
+	`+versions("pg_cast", "x.oid >= "+first)+`,
+	`+versions("pg_amproc", "x.oid >= "+first)+`)`)
 	if err != nil {
 		return "", err
 	}

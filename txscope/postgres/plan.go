@@ -13,12 +13,13 @@ import (
 
 // plan is what the capture makes of a text. It is shared by all who run the text.
 type plan struct {
-	query   string
-	text    *sqltext.Text
-	control txscope.Control
-	chains  bool // the text is COMMIT AND CHAIN and nothing else
-	undoes  bool // it is ROLLBACK AND CHAIN
-	loses   bool // what the session's path and role are is not known after it
+	query     string
+	text      *sqltext.Text
+	control   txscope.Control
+	chains    bool // the text is COMMIT AND CHAIN and nothing else
+	undoes    bool // it is ROLLBACK AND CHAIN
+	loses     bool // what the session's path and role are is not known after it
+	queryless bool // it runs no query: SET, LOCK and the like, some of which must come first in a transaction
 
 	quiet atomic.Pointer[schema]  // by this schema it writes nothing, and loses nothing
 	last  atomic.Pointer[meaning] // the newest of its meanings
@@ -33,11 +34,11 @@ var notUnderstood = newPlan("", &sqltext.Text{Statements: []sqltext.Statement{{
 var rewritten = newPlan("", &sqltext.Text{Statements: []sqltext.Statement{{Verb: sqltext.Unknown, Anywhere: true, Why: whyUnreadable}}})
 
 func newPlan(query string, text *sqltext.Text) *plan {
-	p := &plan{query: query, text: text}
+	p := &plan{query: query, text: text, queryless: true}
 	several := len(text.Statements) > 1
 	for i := range text.Statements {
 		st := &text.Statements[i]
-		kind := kindOf(st.Control)
+		kind := kinds[st.Control]
 		switch {
 		case kind == txscope.KindNone:
 		case several:
@@ -54,8 +55,18 @@ func newPlan(query string, text *sqltext.Text) *plan {
 		}
 		lost, _ := loses(query, st)
 		p.loses = p.loses || lost
+		p.queryless = p.queryless && runsNothing(st)
 	}
 	return p
+}
+
+// runsNothing reports whether a statement runs no query, and no function.
+func runsNothing(st *sqltext.Statement) bool {
+	switch st.Verb {
+	case sqltext.Control, sqltext.Session, sqltext.Maintain:
+		return true
+	}
+	return false
 }
 
 // wordsOf are the words and names of a statement.
@@ -63,25 +74,16 @@ func wordsOf(query string, st *sqltext.Statement) []string {
 	return sqltext.Words(sqltext.Postgres, st.Span.Of(query))
 }
 
-func kindOf(c sqltext.ControlKind) txscope.Kind {
-	switch c {
-	case sqltext.NoControl:
-		return txscope.KindNone
-	case sqltext.Begin:
-		return txscope.KindBegin
-	case sqltext.Commit:
-		return txscope.KindCommit
-	case sqltext.Rollback:
-		return txscope.KindRollback
-	case sqltext.Savepoint:
-		return txscope.KindSavepoint
-	case sqltext.Release:
-		return txscope.KindRelease
-	case sqltext.RollbackTo:
-		return txscope.KindRollbackTo
-	default:
-		return txscope.KindMixed
-	}
+// kinds are what the kinds of package sqltext are to package txscope.
+var kinds = [...]txscope.Kind{
+	sqltext.NoControl:    txscope.KindNone,
+	sqltext.Begin:        txscope.KindBegin,
+	sqltext.Commit:       txscope.KindCommit,
+	sqltext.Rollback:     txscope.KindRollback,
+	sqltext.Savepoint:    txscope.KindSavepoint,
+	sqltext.Release:      txscope.KindRelease,
+	sqltext.RollbackTo:   txscope.KindRollbackTo,
+	sqltext.OtherControl: txscope.KindMixed,
 }
 
 // loses reports whether a statement can change the session's search_path, what is found along it, or
@@ -140,7 +142,7 @@ type meaning struct {
 	global string // it can write what the judge does not see; why
 
 	sweeps  []sweep // tables that it writes, rows not known
-	spoils  []*table
+	spoils  []spoil
 	unknown string // it may write what is not named; why
 	action  *action
 }
@@ -150,13 +152,22 @@ type sweep struct {
 	why   string
 }
 
+// spoil is a table that may be written besides what a statement names: the judge tells whether it was.
+type spoil struct {
+	table *table
+	why   string
+}
+
 // Reasons of sweeps.
 const (
 	whyRows       = "rows not known from the statement"
+	whyForbidden  = "the primary key may not be read"
+	whyRole       = "the privileges of the role are not known"
 	whyNoKey      = "no primary key"
 	whyKeyKind    = "a primary key without exact text"
 	whyMoved      = "the primary key may be assigned"
 	whyTrigger    = "a trigger, cascade, rule or function may write it"
+	whyHidden     = "hidden by another table of its name"
 	whyView       = "written as a view"
 	whyTemporary  = "temporary views or functions"
 	whyPartition  = "written by the name of a partition"
@@ -173,6 +184,7 @@ const (
 	whyJudged     = "found written before COMMIT"
 	whyEnds       = "the text ends transactions itself"
 	whyCursor     = "a cursor that calls functions"
+	whyUnlocked   = "a schema, an enum or a cursor that a function may have changed"
 	whyUnread     = "rows that were not read"
 	whyTooMany    = "too many rows in one statement"
 	whyTouched    = "touched by a child"
@@ -265,7 +277,8 @@ func plainCalls(calls []sqltext.Name) bool {
 }
 
 // obscure reports whether what a function does stands nowhere: that of a session's own function, and of
-// the server's own that run SQL which is given to them as text, or by a name in a text.
+// those of the server and of its extensions that run SQL which is given to them as text, or by a name in a
+// text.
 func obscure(n sqltext.Name) bool {
 	if strings.HasPrefix(n.Qualifier, ownSchema) {
 		return true
@@ -273,19 +286,16 @@ func obscure(n sqltext.Name) bool {
 	if strings.HasSuffix(n.Name, "_to_xml") || strings.HasSuffix(n.Name, "_to_xmlschema") || strings.HasSuffix(n.Name, "_to_xml_and_xmlschema") {
 		return true
 	}
-	return n.Name == "ts_stat" || n.Name == "ts_rewrite"
+	switch n.Name {
+	case "ts_stat", "ts_rewrite", "connectby", "xpath_table": // the last two are of tablefunc and xml2
+		return true
+	}
+	return strings.HasPrefix(n.Name, "crosstab") // of tablefunc
 }
 
 // reads reports whether a statement is certain to write nothing by the schema.
 func (s *schema) reads(st *sqltext.Statement) bool {
-	if !harmless(st) {
-		return false
-	}
-	switch st.Verb {
-	case sqltext.Control, sqltext.Session, sqltext.Maintain:
-		return true
-	}
-	return s.silent(st)
+	return harmless(st) && (runsNothing(st) || s.silent(st))
 }
 
 // silent reports whether what a statement calls and reads is certain to write nothing.
@@ -334,7 +344,7 @@ func (r *resolver) resolve() {
 	for i := range text.Statements {
 		st := &text.Statements[i]
 		switch {
-		case st.Verb == sqltext.Control && st.Control != sqltext.OtherControl, r.plan.chains:
+		case runsNothing(st) && harmless(st), r.plan.chains:
 		case !r.veiled(st) && r.schema != nil && (r.schema.reads(st) || r.ephemeral(st)):
 		default:
 			m.reads = false
@@ -368,11 +378,7 @@ func (r *resolver) follow(st *sqltext.Statement) {
 
 // veiled reports whether a statement may run what stands in temporary views.
 func (r *resolver) veiled(st *sqltext.Statement) bool {
-	switch st.Verb {
-	case sqltext.Control, sqltext.Session, sqltext.Maintain:
-		return false
-	}
-	return r.lost || r.path.veils(st)
+	return !runsNothing(st) && (r.lost || r.path.veils(st))
 }
 
 // ephemeral reports whether all that a statement changes are temporary tables, which nobody else sees.
@@ -384,7 +390,7 @@ func (r *resolver) ephemeral(st *sqltext.Statement) bool {
 	case sqltext.Schema:
 		return r.temporary(st) && !r.schema.listens
 	case sqltext.Insert, sqltext.Update, sqltext.Delete, sqltext.Merge, sqltext.Truncate, sqltext.Copy:
-		return !slices.ContainsFunc(st.Writes, func(n sqltext.Name) bool { return !r.plain(n) })
+		return !slices.ContainsFunc(st.Writes, func(n sqltext.Name) bool { return !r.plain(n) || len(r.hidden(n)) > 0 })
 	}
 	return false
 }
@@ -393,6 +399,25 @@ func (r *resolver) ephemeral(st *sqltext.Statement) bool {
 func (r *resolver) plain(n sqltext.Name) bool {
 	t, ok := r.path.own(n)
 	return ok && t.plain
+}
+
+// hidden are the tables that a name can have meant before the one that it means now. The server keeps to
+// them where it has planned a statement before: a table that is made in an earlier schema of the path, a
+// temporary one above all, does not have it planned anew.
+func (r *resolver) hidden(n sqltext.Name) []*table {
+	if r.path == nil || n.Qualifier != "" {
+		return nil
+	}
+	_, found := r.path.own(n)
+	var all []*table
+	for i := range r.path.schemas {
+		t := r.schema.Lookup(n, r.path.schemas[i:i+1])
+		if t != nil && found {
+			all = append(all, r.schema.of[t])
+		}
+		found = found || t != nil
+	}
+	return all
 }
 
 // statement takes in one statement that may write.
@@ -441,8 +466,16 @@ func (r *resolver) statement(st *sqltext.Statement) {
 	if r.schema.hidden || r.schema.guarded(st.Reads) {
 		r.unknown(whyTrigger)
 	}
-	writes = slices.DeleteFunc(slices.Clone(writes), r.plain)
 	var uses []catalog.Use
+	if st.Verb != sqltext.Schema {
+		for _, n := range writes {
+			for _, t := range r.hidden(n) {
+				uses = append(uses, use(st, t.root().Table))
+				r.spoil(t.root(), whyHidden)
+			}
+		}
+	}
+	writes = slices.DeleteFunc(slices.Clone(writes), r.plain)
 	for _, n := range writes {
 		t, why := r.lookup(n)
 		if t == nil {
@@ -462,10 +495,7 @@ func (r *resolver) statement(st *sqltext.Statement) {
 		r.unknown(effect.Why)
 	}
 	for _, t := range effect.Tables {
-		r.steered(r.schema.of[t].root())
-		if !t.View {
-			m.spoils = append(m.spoils, r.schema.of[t].root())
-		}
+		r.spoil(r.schema.of[t].root(), whyTrigger)
 	}
 	for _, n := range writes {
 		t, _ := r.lookup(n)
@@ -484,6 +514,14 @@ func (r *resolver) statement(st *sqltext.Statement) {
 		if m.action == nil {
 			r.sweepRows(t.root(), why)
 		}
+	}
+}
+
+// spoil takes in that a table may be written besides what the statement names.
+func (r *resolver) spoil(t *table, why string) {
+	r.steered(t)
+	if !t.View { // its own tables count
+		r.meaning.spoils = append(r.meaning.spoils, spoil{t, why})
 	}
 }
 

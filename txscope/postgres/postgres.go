@@ -170,7 +170,11 @@ func (s *session) Idle(ctx context.Context) {
 func (s *session) Before(context.Context, *txscope.Call) {}
 
 // After is part of txscope.Session.
-func (s *session) After(context.Context, *txscope.Call, error) {}
+func (s *session) After(context.Context, *txscope.Call, error) {
+	if len(s.lastText) > sqltext.MaxText {
+		s.lastText, s.lastPlan = "", nil // a connection that is idle keeps no large text
+	}
+}
 
 // InTransaction is part of txscope.Session.
 func (s *session) InTransaction() bool { return !s.own && !s.pg.IsClosed() && s.status() != idle }

@@ -123,7 +123,7 @@ func (s *session) how(ctx context.Context, p *plan, call *txscope.Call) (*meanin
 	}
 	known := s.db.current()
 	var along *path
-	if known != nil && (s.veiled || !s.db.writesNothing(p)) {
+	if known != nil && (s.veiled && !p.queryless || !s.db.writesNothing(p)) {
 		if along = s.along(ctx); along == nil && s.veiled {
 			along = lostPath
 		}
@@ -148,7 +148,7 @@ func (s *session) how(ctx context.Context, p *plan, call *txscope.Call) (*meanin
 // certain reports whether all that a statement changes is known before it runs.
 func (m *meaning) certain(args []driver.NamedValue) bool {
 	a := m.action
-	if a == nil || !a.certain || !a.tells() || len(m.sweeps) > 0 || m.unknown != "" {
+	if a == nil || !a.certain || !a.tells() || len(m.sweeps) > 0 || len(m.spoils) > 0 || m.unknown != "" {
 		return false
 	}
 	if _, ok := a.claim(nil, args); !ok {
@@ -175,8 +175,8 @@ func (s *session) before(m *meaning) {
 	for _, sw := range m.sweeps {
 		s.rec.Sweep(sw.table, sw.why)
 	}
-	for _, t := range m.spoils {
-		s.work.spoil(t)
+	for _, sp := range m.spoils {
+		s.work.spoil(sp)
 	}
 	if m.global != "" && s.work.global == "" {
 		s.work.global = m.global
@@ -239,15 +239,27 @@ func (s *session) announce(m *meaning, call *txscope.Call, run func() error) err
 	if err := s.rec.Committing(); err != nil {
 		return err
 	}
+	changed, err := s.recheck(m) // fencing takes a while
+	if err != nil {
+		return err
+	}
 	s.ending = true
-	err := run()
-	if s.db.current() != m.schema {
-		s.rec.Sweep(tokens.Global, whyNoSchema) // what has changed meanwhile can have made it write more
-		if cerr := s.rec.Committing(); err == nil {
+	err = run()
+	if !changed {
+		if _, cerr := s.recheck(m); err == nil {
 			err = cerr
 		}
 	}
 	return err
+}
+
+// recheck announces more if the schema has changed since: the statement can write more by that.
+func (s *session) recheck(m *meaning) (changed bool, err error) {
+	if s.db.current() == m.schema {
+		return false, nil
+	}
+	s.rec.Sweep(tokens.Global, whyNoSchema)
+	return true, s.rec.Committing()
 }
 
 // fence prepares for a text that commits in its course, or cannot run in a transaction: what it may
@@ -269,8 +281,11 @@ func (s *session) fence(ctx context.Context, m *meaning) error {
 		for _, sw := range m.sweeps {
 			s.rec.Sweep(sw.table, sw.why)
 		}
-		for _, t := range m.spoils {
-			s.sweep(t, whyTrigger)
+		for _, sp := range m.spoils {
+			s.sweep(sp.table, sp.why)
+		}
+		if m.action != nil {
+			s.sweep(m.action.table, whyRows)
 		}
 	}
 	if open {
@@ -391,8 +406,8 @@ func (s *session) execute(ctx context.Context, m *meaning, call *txscope.Call, r
 			return res, err
 		}
 		text = call.Query
-	} else if text == "" || !s.mayReturn(m) {
-		s.sweep(a.table, whyRows)
+	} else if why := s.whyNotReturned(m); why != "" {
+		s.sweep(a.table, why)
 		return run()
 	}
 	if a.large.Load() {
@@ -457,8 +472,23 @@ func (s *session) record(a *action, ids []tokens.ID) {
 	}
 }
 
-// mayReturn reports whether the keys may be read: the privileges are known of one user.
-func (s *session) mayReturn(m *meaning) bool {
+// whyNotReturned tells why a statement is not made to return the keys of its rows; "" if it is.
+func (s *session) whyNotReturned(m *meaning) string {
+	a := m.action
+	switch {
+	case a.unreadable != "":
+		s.db.warn(a.unreadable, nil)
+		return whyForbidden
+	case a.returning == "":
+		return whyRows
+	case !s.mayRead(m):
+		return whyRole
+	}
+	return ""
+}
+
+// mayRead reports whether what is known of privileges counts: it is known of one user.
+func (s *session) mayRead(m *meaning) bool {
 	return s.path != nil && s.user == m.schema.user
 }
 

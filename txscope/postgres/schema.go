@@ -26,9 +26,8 @@ type schema struct {
 	of     map[*catalog.Table]*table
 	others map[uint32]bool // indexes, sequences and the like, which are locked with their tables
 
-	user       string // whose privileges were read
-	deferrable bool   // there are constraints or triggers that can wait for COMMIT
-	// hidden says that operators, casts or domains call functions that may write: no text shows them.
+	user string // whose privileges were read
+	// hidden says that operators, casts, domains or orders call functions that may write: no text shows them.
 	hidden  bool
 	listens bool // event triggers run with changes of the schema
 
@@ -164,6 +163,9 @@ func (db *database) fresh() bool {
 // itself.
 const patience = 2 * time.Second
 
+// silence is how long a server may say nothing while the catalogue is read.
+const silence = 30 * time.Second
+
 // impatience is how many times as long as it has waited in vain nobody waits again.
 const impatience = 10
 
@@ -207,9 +209,13 @@ func (db *database) refresh(ctx context.Context, s *session) {
 	if limit = patienceFor(ctx); limit < time.Millisecond {
 		return
 	}
-	// An end of the statement's own context would cost the connection. The server keeps the time
-	// instead, of each question; the context is for a server that does not answer at all.
-	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*limit)
+	// An end of the context costs the connection. So the server keeps the time, of each question; the context
+	// is for one that does not answer at all, which the statement would wait for as well.
+	given := silence
+	if end, ok := ctx.Deadline(); ok {
+		given = min(given, time.Until(end))
+	}
+	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), given)
 	defer cancel()
 	until := time.Now().Add(limit)
 	err := db.read(withPatience(reading, until), s, limit)

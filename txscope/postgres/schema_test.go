@@ -387,3 +387,116 @@ func TestScope(t *testing.T) {
 	f.must(tx.Rollback())
 	f.expect("")
 }
+
+// TestForbiddenKey: where the key may not be read, the log says once for each table what to do.
+func TestForbiddenKey(t *testing.T) {
+	f := setUp(t, plainSchema+plainData+`CREATE ROLE keyless LOGIN; GRANT INSERT, UPDATE (v), SELECT (v) ON members, tags TO keyless; GRANT INSERT ON pairs TO keyless`)
+	f.Cleanup(func() {
+		f.exec(f.bare, `DROP OWNED BY keyless`)
+		f.exec(f.bare, `DROP ROLE keyless`)
+	})
+	g := setUpOn(t, strings.Replace(f.dsn, "postgres@", "keyless@", 1), "")
+	g.exec(g.db, `INSERT INTO pairs (a, b) VALUES (8, 9)`)
+	g.expect("pairs#8,9")
+	if log := g.log.String(); strings.Contains(log, "WARN") {
+		t.Error(log)
+	}
+	for range 3 {
+		g.exec(g.db, `UPDATE members SET v = 3 WHERE v = 1`)
+		g.inTx(func(tx *sql.Tx) { g.exec(tx, `UPDATE members SET v = 1 WHERE v = 3`) })
+		g.expect("members!")
+	}
+	g.exec(g.db, `UPDATE tags SET v = v + 1`)
+	g.expect("tags!")
+	log := g.log.String()
+	for _, remedy := range []string{`GRANT SELECT (\"grp\", \"who\") ON public.members TO \"keyless\"`, `GRANT SELECT (\"tag\") ON public.tags TO \"keyless\"`} {
+		if strings.Count(log, remedy) != 1 {
+			t.Errorf("%d times %s in\n%s", strings.Count(log, remedy), remedy, log)
+		}
+	}
+	if n := strings.Count(log, "WARN"); n != 2 {
+		t.Errorf("%d warnings:\n%s", n, log)
+	}
+	stats, err := txscope.Stats(g.ctx, g.db)
+	g.must(err)
+	for _, s := range stats.Sweeps {
+		if s.Why != "the primary key may not be read" || s.Table == "members" && s.Count != 6 {
+			t.Errorf("%+v", s)
+		}
+	}
+	if len(stats.Problems) != 2 || stats.Problems[0].Count != 6 {
+		t.Errorf("%+v", stats.Problems)
+	}
+}
+
+// hidingLocks lets the server have pg_locks, and show nothing by it.
+const hidingLocks = `SET allow_system_table_mods = on; ALTER VIEW pg_catalog.pg_locks RENAME TO pg_real_locks;
+	CREATE VIEW pg_catalog.pg_locks AS SELECT * FROM pg_catalog.pg_real_locks WHERE false; GRANT SELECT ON pg_catalog.pg_locks TO PUBLIC; RESET allow_system_table_mods`
+
+// TestBlindJudge: a server that shows no locks is not taken for one that has none, also by a transaction
+// that had no time to find out before it began.
+func TestBlindJudge(t *testing.T) {
+	f := setUp(t, plainSchema+plainData+hidingLocks)
+	tx, err := f.conn().BeginTx(inHaste{f.ctx}, nil)
+	f.must(err)
+	f.exec(tx, `SELECT add_tag('z')`)
+	f.must(tx.Commit())
+	f.expect("*!")
+}
+
+// inHaste is a context that says that it has ended already, and has not.
+type inHaste struct{ context.Context }
+
+func (inHaste) Deadline() (time.Time, bool) { return time.Now(), true }
+
+// TestJudgeIsLate: a judge that could not be asked once is asked again.
+func TestJudgeIsLate(t *testing.T) {
+	f := setUp(t, plainSchema+plainData)
+	g := setUpOn(t, f.dsn+"&statement_timeout=200", "", txscope.MaxSchemaAge(time.Second))
+	locking, err := f.bare.Begin()
+	f.must(err)
+	f.exec(locking, `LOCK TABLE pg_catalog.pg_locks IN ACCESS EXCLUSIVE MODE`)
+	g.exec(g.db, `SELECT 1`)
+	f.must(locking.Rollback())
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		g.exec(g.db, `SELECT add_tag('z' || random())`)
+		got := g.published()
+		if got == "tags!" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("published %q\n%s", got, g.log)
+		}
+	}
+}
+
+// TestUnknownSchema: what runs no query is run as it is also where the schema is not known.
+func TestUnknownSchema(t *testing.T) {
+	f := setUp(t, plainSchema+plainData)
+	locking, err := f.bare.Begin()
+	f.must(err)
+	defer func() { f.must(locking.Rollback()) }()
+	f.exec(locking, `LOCK TABLE pg_catalog.pg_policy IN ACCESS EXCLUSIVE MODE`)
+	conn := f.conn()
+	_, err = conn.ExecContext(hurried{f.ctx}, `SELECT add_tag('z')`)
+	f.must(err)
+	f.published()
+	if _, err := conn.ExecContext(hurried{f.ctx}, `LOCK TABLE users`); code(err) != "25P01" {
+		t.Errorf("LOCK outside of a transaction: %v", err)
+	}
+	f.expect("")
+}
+
+// TestRefusedInTransaction: a statement that is run again because it has refused to run in a transaction is
+// seen like any other.
+func TestRefusedInTransaction(t *testing.T) {
+	f := setUp(t, `CREATE TABLE k (id int PRIMARY KEY, v int); INSERT INTO k VALUES (1, 0), (2, 0);
+		CREATE FUNCTION alone() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			IF now() <> statement_timestamp() THEN RAISE EXCEPTION 'not here' USING ERRCODE = '25001'; END IF; RETURN NEW; END $$;
+		CREATE TRIGGER alone BEFORE UPDATE ON k FOR EACH ROW EXECUTE FUNCTION alone()`)
+	f.exec(f.db, `UPDATE k SET v = 1 WHERE v = 0`)
+	f.expect("k!")
+	if got := f.query(f.bare, `SELECT DISTINCT v FROM k`); got[0] != "1" {
+		t.Error(got)
+	}
+}

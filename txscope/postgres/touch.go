@@ -238,19 +238,15 @@ func (s *session) previous(ctx context.Context, m *meaning, call *txscope.Call) 
 	d := a.dml
 	// Which columns a statement returns that was written so is not known before it has run.
 	wanted := func(t *touch) bool { return t.columns != nil && (t.moves || d.Returning && a.verb != catalog.Insert) }
-	if !slices.ContainsFunc(a.touches, wanted) || d.Joined || d.With || d.Cursor || d.Target.Empty() || !ordinary(call.Args) || !s.mayReturn(m) {
+	if !slices.ContainsFunc(a.touches, wanted) || d.Joined || d.With || d.Cursor || d.Target.Empty() || !ordinary(call.Args) || !s.mayRead(m) {
 		return nil
 	}
-	var list []string
-	of := a.reference()
-	for _, c := range a.needed {
-		if c < 0 || !a.named.readable[c] {
-			return nil
-		}
-		list = append(list, of+"."+quoted(a.named.Columns[c].Name))
+	list, _ := a.list()
+	if list == "" {
+		return nil
 	}
-	text := "SELECT " + strings.Join(list, ", ") + " FROM " + d.Target.Of(call.Query) + "\n" + d.Where.Of(call.Query) +
-		"\nLIMIT " + strconv.Itoa(tokens.MaxRowsPerTable+1) + " FOR NO KEY UPDATE OF " + of
+	text := "SELECT " + list + " FROM " + d.Target.Of(call.Query) + "\n" + d.Where.Of(call.Query) +
+		"\nLIMIT " + strconv.Itoa(tokens.MaxRowsPerTable+1) + " FOR NO KEY UPDATE OF " + a.reference()
 	rows, fields, ok := s.selected(ctx, text, call)
 	if !ok || len(rows) > tokens.MaxRowsPerTable {
 		return nil

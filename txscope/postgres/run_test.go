@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -87,7 +88,8 @@ func TestUnseenDefinitions(t *testing.T) {
 				default:
 				}
 			}
-			f.exec(second, c.write)
+			_, err = second.ExecContext(hurried{f.ctx}, c.write) // it does not wait long for the schema
+			f.must(err)
 			got := f.published()
 			f.must(locking.Rollback())
 			<-done
@@ -98,8 +100,13 @@ func TestUnseenDefinitions(t *testing.T) {
 	}
 }
 
+// hurried is a context that says that it ends soon, and does not.
+type hurried struct{ context.Context }
+
+func (hurried) Deadline() (time.Time, bool) { return time.Now().Add(800 * time.Millisecond), true }
+
 // TestAnnouncedNoneAfterChange: a statement that says that it has written no row can have written other
-// tables, if the schema has changed since it was announced.
+// tables, if the schema has changed since it was announced. That is fenced before it runs.
 func TestAnnouncedNoneAfterChange(t *testing.T) {
 	f := setUp(t, plainSchema+plainData)
 	first, second := f.conn(), f.conn()
@@ -107,14 +114,25 @@ func TestAnnouncedNoneAfterChange(t *testing.T) {
 	f.exec(second, `SELECT 1`)
 	f.published()
 	once := false
-	f.backend.OnCall(func(txscopetest.Call) {
+	var early, late int
+	f.backend.OnCall(func(c txscopetest.Call) {
 		if !once {
 			once = true
 			f.exec(second, `CREATE RULE r AS ON UPDATE TO pairs DO INSTEAD INSERT INTO audit (what) VALUES ('r')`)
 			f.published() // by the change itself
 		}
+		if c.Op == "fence" && slices.ContainsFunc(c.IDs, func(id tokens.ID) bool { return id.IsSweep() && id.Table == tokens.Global.Table }) {
+			if len(f.query(f.bare, `SELECT FROM audit WHERE what = 'r'`)) == 0 {
+				early++
+			} else {
+				late++
+			}
+		}
 	})
 	f.exec(first, `UPDATE pairs SET v = 2 WHERE a = 1 AND b = 1`)
+	if early == 0 || late > 0 {
+		t.Errorf("everything was fenced %d times before the statement, and %d times after", early, late)
+	}
 	if got := f.published(); !once || !strings.Contains(got, "audit") && !strings.Contains(got, "*!") {
 		t.Errorf("published %q; audit has %v", got, f.query(f.bare, `SELECT * FROM audit`))
 	}

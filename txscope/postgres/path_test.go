@@ -74,6 +74,29 @@ func TestChangesInDisguise(t *testing.T) {
 			CREATE FUNCTION lg() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO log (what) VALUES (TG_OP); RETURN NULL; END $$;
 			CREATE TRIGGER lg AFTER INSERT ON pt FOR EACH ROW EXECUTE FUNCTION lg()`,
 			[]string{"BEGIN", "INSERT INTO log (id, what) VALUES (100, 'x')", "UPDATE pt SET r = 2 WHERE id = 1", "COMMIT"}, tokens.Row("log", 1)},
+		{"a partition has a unique key of its own", `CREATE TABLE p (id int PRIMARY KEY, email text, v int) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (100);
+			CREATE UNIQUE INDEX ON p1 (email); INSERT INTO p VALUES (1, 'a', 0)`,
+			[]string{"INSERT INTO p1 VALUES (2, 'a', 1) ON CONFLICT (email) DO UPDATE SET v = 1"}, tokens.Row("p", 1)},
+		{"a block attaches a partition", `CREATE TABLE p (id int PRIMARY KEY, v int) PARTITION BY RANGE (id); CREATE TABLE p1 (id int PRIMARY KEY, v int); INSERT INTO p1 VALUES (1, 1)`,
+			[]string{"DO $$ BEGIN ALTER TABLE p ATTACH PARTITION p1 FOR VALUES FROM (0) TO (100); END $$"}, tokens.Row("p", 1)},
+		{"a block attaches a partition to what is written by key", `CREATE TABLE p (id int PRIMARY KEY, v int) PARTITION BY RANGE (id); CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (100) TO (200);
+			CREATE TABLE p1 (id int PRIMARY KEY, v int); INSERT INTO p1 VALUES (1, 1); INSERT INTO p2 VALUES (101, 1)`,
+			[]string{"BEGIN", "UPDATE p SET v = 2 WHERE id = 101", "DO $$ BEGIN ALTER TABLE p ATTACH PARTITION p1 FOR VALUES FROM (0) TO (100); END $$", "COMMIT"}, tokens.Row("p", 1)},
+		{"a block makes a table inherit", `CREATE TABLE p (id int PRIMARY KEY, v int); CREATE TABLE p1 (id int NOT NULL, v int); INSERT INTO p1 VALUES (1, 1)`,
+			[]string{"DO $$ BEGIN ALTER TABLE p1 INHERIT p; END $$"}, tokens.Row("p", 1)},
+		{"schemas change places in a block", twoSchemas, []string{"DO $$ BEGIN ALTER SCHEMA public RENAME TO old; ALTER SCHEMA ten RENAME TO public; END $$"}, tokens.Row("k", 1)},
+		{"an enum's value is renamed in a block", `CREATE TYPE mood AS ENUM ('a', 'b'); CREATE TABLE k (id int PRIMARY KEY, m mood); INSERT INTO k VALUES (1, 'a')`,
+			[]string{"DO $$ BEGIN ALTER TYPE mood RENAME VALUE 'a' TO 'c'; END $$"}, tokens.Row("k", 1)},
+		{"a cursor of a block that outlives its transaction", twoSchemas, []string{"DO $$ BEGIN EXECUTE 'DECLARE c CURSOR WITH HOLD FOR SELECT fix()'; END $$"}, tokens.Row("ten.k", 1)},
+		{"a function in the server's own schema", twoSchemas + `CREATE FUNCTION pg_catalog.fixes() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN public.fix(); END $$`,
+			[]string{"SELECT fixes()"}, tokens.Row("ten.k", 1)},
+		{"a function in another language that is said to be stable", twoSchemas + `CREATE LANGUAGE other HANDLER plpgsql_call_handler; CREATE FUNCTION fixes() RETURNS int STABLE LANGUAGE other AS $$ BEGIN RETURN fix(); END $$`,
+			[]string{"SELECT fixes()"}, tokens.Row("ten.k", 1)},
+		{"an extension's function that runs a text", twoSchemas + `CREATE EXTENSION tablefunc`,
+			[]string{"SELECT * FROM crosstab('SELECT fix()::text, ''a''::text, ''b''::text') AS (a text, b text)"}, tokens.Row("ten.k", 1)},
+		{"an order with a function", twoSchemas + `CREATE FUNCTION compare(a int, b int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM fix(); RETURN btint4cmp(a, b); END $$;
+			CREATE OPERATOR CLASS fixing FOR TYPE int USING btree AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 compare(int, int); CREATE INDEX ON u (v fixing)`,
+			[]string{"SET enable_seqscan = off", "?SELECT v FROM u WHERE v > 0"}, tokens.Row("ten.k", 1)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := setUp(t, c.schema)
@@ -93,6 +116,69 @@ func TestChangesInDisguise(t *testing.T) {
 				t.Errorf("%v has not changed; published %q", c.id, f.published())
 			}
 		})
+	}
+}
+
+// The server keeps to the table that it has planned a statement for, though another comes first in the path
+// since.
+func TestPlansOutliveNames(t *testing.T) {
+	for name, texts := range map[string]struct{ before, hide, after string }{
+		"by a temporary table": {"CREATE TEMP TABLE other (id int)", "CREATE TEMP TABLE k (id int PRIMARY KEY, v int)", ""},
+		"by another schema":    {"SET search_path = ten, public", "CREATE TABLE ten.k (id int PRIMARY KEY, v int)", ""},
+		"by another name":      {"SET search_path = ten, public", "CREATE TABLE ten.j (id int PRIMARY KEY, v int)", "ALTER TABLE ten.j RENAME TO k"},
+	} {
+		for _, how := range []string{"alone", "in a transaction", "with RETURNING"} {
+			t.Run(name+", "+how, func(t *testing.T) {
+				f := setUp(t, `CREATE TABLE k (id int PRIMARY KEY, v int); INSERT INTO k VALUES (1, 0), (2, 0); CREATE SCHEMA ten`)
+				conn := f.conn()
+				update := func() {
+					switch how {
+					case "alone":
+						f.exec(conn, `UPDATE k SET v = v + 1 WHERE id = $1`, 1)
+					case "in a transaction":
+						tx, err := conn.BeginTx(f.ctx, nil)
+						f.must(err)
+						f.exec(tx, `UPDATE k SET v = v + 1 WHERE id = $1`, 1)
+						f.must(tx.Commit())
+					default:
+						f.query(conn, `UPDATE k SET v = v + $1 WHERE v < 9 RETURNING id`, 1)
+					}
+				}
+				f.exec(conn, texts.before)
+				update()
+				f.exec(conn, texts.hide)
+				if texts.after != "" {
+					f.exec(conn, texts.after)
+				}
+				was := f.stamp(tokens.Row("k", 1))
+				update()
+				if got := f.query(f.bare, `SELECT v FROM public.k WHERE id = 1`); got[0] != "2" {
+					t.Fatalf("the server has not kept to its plan: %v", got)
+				}
+				if f.stamp(tokens.Row("k", 1)) == was {
+					t.Errorf("published %q", f.published())
+				}
+			})
+		}
+	}
+}
+
+// What must come first in a transaction does, though the capture has lost the path.
+func TestFirstInTransaction(t *testing.T) {
+	f := setUp(t, twoSchemas)
+	conn := f.conn()
+	for _, first := range []string{"SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "LOCK TABLE k"} {
+		f.exec(conn, "CREATE TEMP VIEW tv AS SELECT 1")
+		f.exec(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ")
+		f.exec(conn, first)
+		f.exec(f.bare, "UPDATE u SET v = v + 1")
+		if got, want := f.query(conn, "SELECT v FROM u"), f.query(f.bare, "SELECT v FROM u"); got[0] != want[0] {
+			t.Errorf("after %s the transaction sees %s; want %s", first, got, want)
+		}
+		f.exec(conn, "UPDATE k SET v = 3 WHERE id = 1")
+		f.exec(conn, "COMMIT")
+		f.exec(conn, "DROP VIEW tv")
+		f.published()
 	}
 }
 
