@@ -109,6 +109,12 @@ func (s *MariaDBServer) launch() error {
 		return err
 	}
 	s.t.Cleanup(s.remove)
+	if err = os.Mkdir(s.temporary(), 0o700); err != nil {
+		return err
+	}
+	if err = s.account.own(s.temporary()); err != nil {
+		return err
+	}
 	err = template{
 		program: s.program,
 		args:    append([]string{setup}, storage()...),
@@ -143,7 +149,7 @@ func (s *MariaDBServer) bootstrap(dir string) (*exec.Cmd, error) {
 		}
 		statements = append(statements, text...)
 	}
-	args := []string{"--no-defaults", "--bootstrap", "--datadir=" + dir, "--skip-name-resolve", "--log-warnings=0", "--innodb-fast-shutdown=0"}
+	args := []string{"--no-defaults", "--bootstrap", "--datadir=" + dir, "--tmpdir=" + dir, "--skip-name-resolve", "--log-warnings=0", "--innodb-fast-shutdown=0"}
 	cmd := exec.Command(s.program, append(args, storage()...)...)
 	cmd.Stdin = bytes.NewReader(statements)
 	return cmd, nil
@@ -179,6 +185,7 @@ func (s *MariaDBServer) start() error {
 	args := []string{
 		"--no-defaults",
 		"--datadir=" + s.data(),
+		"--tmpdir=" + s.temporary(), // of its own: a server that starts removes what it finds of others'
 		"--bind-address=127.0.0.1",
 		"--port=" + strconv.Itoa(s.port),
 		"--socket=socket", // in the data folder: a full path may be too long for a socket
@@ -230,7 +237,8 @@ func (s *MariaDBServer) connected(limit time.Duration, use func(context.Context,
 	return errors.Join(use(ctx, db), db.Close())
 }
 
-func (s *MariaDBServer) data() string { return filepath.Join(s.dir, "data") }
+func (s *MariaDBServer) data() string      { return filepath.Join(s.dir, "data") }
+func (s *MariaDBServer) temporary() string { return filepath.Join(s.dir, "tmp") }
 
 func (s *MariaDBServer) config(database string) *mysql.Config {
 	cfg := mysql.NewConfig()

@@ -437,6 +437,14 @@ func (f *found) lose(why string) {
 	}
 }
 
+// take adds the parents of the same rows at another time.
+func (f *found) take(other *found) {
+	if other.lost != "" {
+		f.lose(other.lost)
+	}
+	f.above.merge(&other.above)
+}
+
 // read takes in the columns of a claim, as the driver gives them.
 func (f *found) read(values []driver.Value) {
 	c := f.claim

@@ -48,14 +48,15 @@ const maxSuspects = 1000
 
 // entry is what is kept of a text: what it says, and what that means as the schema was known last.
 type entry struct {
-	text  *sqltext.Text
+	text  string
+	says  *sqltext.Text
 	plans [2]atomic.Pointer[plan] // for as many default databases
 }
 
 func newDatabase(setup txscope.Setup) *database {
 	db := &database{Setup: setup, start: time.Now(), reading: make(chan struct{}, 1)}
 	db.texts = sqltext.NewCache(sqltext.DefaultEntries, sqltext.DefaultBytes, func(text string) *entry {
-		return &entry{text: sqltext.Parse(sqltext.MySQL, text)}
+		return &entry{text: text, says: sqltext.Parse(sqltext.MySQL, text)}
 	})
 	return db
 }
@@ -78,7 +79,7 @@ func (db *database) plan(text, path string) *plan {
 		at = &e.plans[i]
 		break
 	}
-	p := makePlan(db, e.text, text, path, db.now())
+	p := makePlan(db, e.says, e.text, path, db.now())
 	at.Store(p)
 	return p
 }

@@ -34,9 +34,15 @@
 // tokens.MaxRowsPerTable rows. txscope.Stats tells why.
 //
 // A statement outside of any transaction whose rows are not known beforehand runs in a transaction of its
-// own. Under LOCK TABLES, which a transaction would end, and with autocommit off nothing is given one. What
-// the connection says of its last statement, by ROW_COUNT(), FOUND_ROWS() and SHOW WARNINGS, can be about
-// one of the capture's own: use RowsAffected.
+// own. Under LOCK TABLES, which a transaction would end, and with autocommit off nothing is given one.
+//
+// ROW_COUNT(), FOUND_ROWS(), @@warning_count and SHOW WARNINGS tell of the capture's own query where it asks
+// for keys by RETURNING or after a statement, as with ON DUPLICATE KEY UPDATE, an UPDATE of several keys that
+// are not all there, and Touch; outside of a transaction they tell of its COMMIT. The first statement of a
+// connection that needs its settings is preceded by a SELECT of them. Use RowsAffected. LAST_INSERT_ID() is
+// not touched.
+//
+// While a MERGE table exists, every write to a MyISAM table changes everything.
 //
 // A write to a table changes no key of the views over it, so keys of what is read
 // from those must name the tables that it is in.
@@ -73,7 +79,10 @@
 //   - the right to read the source of routines that other users have defined: SHOW_ROUTINE on MySQL, SELECT
 //     on mysql.proc on MariaDB. Without it whoever calls them sweeps everything.
 //
-// A table of a database that the user cannot see is not known to reference another.
+// Where the user has no more than SELECT on a database, the foreign keys of its tables are asked for one by
+// one. If they are more than 200, any DELETE or UPDATE is taken to change everything: TRIGGER on that
+// database shows them at once. A table of a database that the user cannot see is not known to reference
+// another.
 //
 // # What is not seen
 //

@@ -58,20 +58,19 @@ type session struct {
 	unsent   bool     // the last one could not be prepared
 
 	// Of the statement that runs.
-	coming    *plan // of the text that Control has read last, for Idle
-	last      *plan // of the same, for Before, and for Control where the next text is that one again
-	lastText  string
-	preparing bool // what Control is asked of next is prepared, to be run at another time
-	plan      *plan
-	stage     stage
-	was       bool // a transaction was open before it
-	answered  bool // the server has told how the transaction stands since it failed
-	altering  bool // it can change the schema, and the other connections are told so
+	last     *plan           // of the text that Control has read last
+	coming   *plan           // of the same, until Idle has seen it or the statement runs
+	control  txscope.Control // what Control has said of it
+	plan     *plan
+	stage    stage
+	was      bool // a transaction was open before it
+	answered bool // the server has told how the transaction stands since it failed
+	altering bool // it can change the schema, and the other connections are told so
 
 	doubtful bool        // the server has not told how the transaction stands since an error
 	open     driver.Rows // given last; they may not be at their end
 	waiting  []*lastRows // rows with whose end something is published
-	pending  above       // parents of the transaction that are looked up before it commits
+	pending  pending     // what waits for the end of the transaction
 }
 
 // stage is what was announced of the statement that runs, for Judge.
@@ -101,27 +100,21 @@ type memo struct {
 
 // Control is part of txscope.Session.
 func (s *session) Control(query string) txscope.Control {
-	path := s.pathNow()
-	p, ok := s.same(query, path)
-	if !ok {
-		p = s.planOf(query, path)
-	}
-	s.coming, s.last, s.lastText = p, p, query
-	c := s.coming.control
-	preparing := s.preparing
-	s.preparing = false
-	switch c.Kind {
+	p := s.planOf(query, s.pathNow())
+	s.coming, s.last = p, p
+	s.control = p.control
+	switch s.control.Kind {
 	case txscope.KindSavepoint, txscope.KindRelease, txscope.KindRollbackTo:
 		switch {
-		case preparing, !s.wire.has(autocommit), !plainASCII(c.Name):
-			// It is not known what it will find when it runs; the wrapper may not know of the transaction;
-			// or the server takes the name for that of another savepoint, as "é" for "e".
-			return txscope.Control{Kind: txscope.KindMixed}
+		case !s.wire.has(autocommit), !plainASCII(s.control.Name):
+			// The wrapper may not know of the transaction; or the server takes the name for that of another
+			// savepoint, as "é" for "e".
+			s.control = txscope.Control{Kind: txscope.KindMixed}
 		case !s.wire.has(inTransaction):
-			return txscope.Control{} // without a transaction they do nothing
+			s.control = txscope.Control{} // without a transaction they do nothing
 		}
 	}
-	return c
+	return s.control
 }
 
 // Prepare is part of txscope.Session.
@@ -134,8 +127,9 @@ func (s *session) Prepare(query string, prepare func() error) (any, error) {
 	m := &memo{path: s.pathNow()}
 	m.plan = s.planOf(query, m.path)
 	err := prepare()
-	s.trust(err)
-	s.preparing = err == nil
+	if err != nil {
+		s.trust(err)
+	} // else the answer does not say how the transaction stands
 	return m, err
 }
 
@@ -143,13 +137,21 @@ func (s *session) Prepare(query string, prepare func() error) (any, error) {
 const unknownPath = "\x00"
 
 // planOf returns what a text means for names in a database.
-func (s *session) planOf(query, path string) *plan { return s.db.plan(query, path) }
+func (s *session) planOf(query, path string) *plan {
+	if p := s.last; p != nil && p.text == query && p.path == path && s.db.current(p) {
+		return p
+	}
+	return s.db.plan(query, path)
+}
 
 // Idle is part of txscope.Session. Where one change of the schema follows another, it is not read in
 // between, nor between a statement and one that asks about it.
 func (s *session) Idle(ctx context.Context) {
 	coming := s.coming
 	s.coming = nil
+	if coming == nil && s.locked {
+		s.odd = true // what comes can be a BEGIN, which would end LOCK TABLES
+	}
 	if coming != nil && (coming.schema || coming.asks) || s.db.fresh() || s.busy() || s.wire.has(inTransaction) {
 		return
 	}
@@ -158,7 +160,7 @@ func (s *session) Idle(ctx context.Context) {
 
 // Before is part of txscope.Session.
 func (s *session) Before(ctx context.Context, call *txscope.Call) {
-	s.stage, s.answered = nothing, false
+	s.coming, s.stage, s.answered = nil, nothing, false
 	s.was = s.wire.has(inTransaction)
 	if s.doubtful {
 		s.ask(ctx)
@@ -183,22 +185,12 @@ func (s *session) Before(ctx context.Context, call *txscope.Call) {
 func (s *session) planFor(call *txscope.Call) *plan {
 	m, ok := call.Memo.(*memo)
 	if !ok {
-		path := s.pathNow()
-		if p, ok := s.same(call.Query, path); ok {
-			return p
-		}
-		return s.planOf(call.Query, path)
+		return s.planOf(call.Query, s.pathNow())
 	}
-	if m.plan == nil || !s.db.current(m.plan) {
+	if !s.db.current(m.plan) {
 		m.plan = s.planOf(call.Query, m.path)
 	}
 	return m.plan
-}
-
-// same returns the plan that was made last, if it is that of query and still counts.
-func (s *session) same(query, path string) (*plan, bool) {
-	p := s.last
-	return p, p != nil && s.lastText == query && p.path == path && s.db.current(p)
 }
 
 func (s *session) pathNow() string {
@@ -227,9 +219,10 @@ func (s *session) findPath(ctx context.Context) {
 func (s *session) After(ctx context.Context, call *txscope.Call, err error) {
 	p := s.plan
 	s.plan = nil
-	if len(s.lastText) > sqltext.MaxText {
-		s.last, s.lastText = nil, "" // a large text is not kept for a connection that is idle
+	if s.last != nil && len(s.last.text) > sqltext.MaxText {
+		s.last = nil // a large text is not kept for a connection that is idle
 	}
+	s.pending.follow(s.control, err)
 	if !s.answered && !s.plainly(p, err) {
 		s.trust(err)
 	}
@@ -322,7 +315,7 @@ func (s *session) plainly(p *plan, err error) bool {
 		return false
 	}
 	var answer *mysql.MySQLError
-	return errors.As(err, &answer) && !s.was && !s.doubtful && s.wire.has(autocommit) && p != nil && p.commits != maybe
+	return errors.As(err, &answer) && !s.was && !s.doubtful && s.wire.has(autocommit) && p != nil && p.commits != maybe && p.turns&switches == 0
 }
 
 // busy reports whether rows are not at their end, so that the connection can be used for nothing else.
@@ -450,7 +443,7 @@ func numbers(list ...uint16) map[uint16]bool {
 }
 
 // Ended is part of txscope.Session.
-func (s *session) Ended() { s.pending = above{} }
+func (s *session) Ended() { s.pending = pending{} }
 
 // Bare is part of txscope.Session. Nothing is known of what was done, nor of how the connection is set
 // up now.
@@ -473,7 +466,7 @@ func (s *session) stray() {
 func (s *session) Close() {
 	s.settled()
 	for _, r := range s.waiting {
-		r.done()
+		r.end()
 	}
 	s.waiting = nil
 	s.prepared.close()
@@ -483,37 +476,36 @@ func (s *session) Close() {
 type turn uint8
 
 const (
-	uses  turn = 1 << iota // USE
-	sets                   // SET of whatever
-	locks                  // LOCK TABLES
-	unlocks
-	switches  // SET of autocommit
-	temporary // it makes or drops temporary tables
-	strays    // anything
+	uses      turn = 1 << iota // USE
+	sets                       // SET of whatever
+	locks                      // LOCK TABLES
+	unlocks                    // UNLOCK TABLES, and what does so by the way
+	switches                   // SET of autocommit
+	temporary                  // it makes or drops temporary tables
+	strays                     // anything
 )
 
-// turn takes in what a statement has done to the session.
+// turn takes in what a statement has done to the session. Of several in one text it is not known how far
+// they have come, or which was the last.
 func (s *session) turn(p *plan, err error) {
 	if p.turns&strays != 0 {
 		s.stray()
 		s.odd = true
 	}
-	if err != nil {
-		return
-	}
-	if p.turns&uses != 0 {
-		s.strayed = true
-	}
 	if p.turns&sets != 0 {
 		s.settings = settings{}
 	}
-	if p.turns&locks != 0 {
-		s.locked = true
+	if p.turns&uses != 0 && (err == nil || p.several) {
+		s.strayed = true
 	}
-	if p.turns&unlocks != 0 {
-		s.locked = false
+	switch {
+	case p.turns&(locks|unlocks) == 0:
+	case p.several, err != nil:
+		s.odd = true
+	default:
+		s.locked = p.turns&locks != 0
 	}
-	if p.turns&temporary != 0 {
+	if p.turns&temporary != 0 && err == nil {
 		s.named(p)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 // plan is what a text means for the capture, as the schema is known. It is not changed once made.
 type plan struct {
+	text  string
 	known *knowledge // nil: nothing is known of the schema
 	path  string     // the default database
 
@@ -70,14 +71,14 @@ const (
 	whyKeyKind       = "a primary key without exact text"
 	whyKeyAssigned   = "a primary key that is assigned, or that a trigger can change"
 	whyManyTexts     = "several statements in one text"
-	whyUnknownPath   = "a default database that is not known"
+	whyUnknownPath   = "a routine of a database that is not known"
 	whyPackage       = "a routine in a package"
 	whyUnseen        = "a transaction that may have begun or ended unseen"
 )
 
 // makePlan makes the plan of a text.
 func makePlan(db *database, t *sqltext.Text, text, path string, k *knowledge) *plan {
-	m := &maker{plan: &plan{known: k, path: path}, db: db, text: text}
+	m := &maker{plan: &plan{text: text, known: k, path: path}, db: db, in: path}
 	m.several = len(t.Statements) > 1
 	for i := range t.Statements {
 		m.statement(&t.Statements[i])
@@ -89,8 +90,8 @@ func makePlan(db *database, t *sqltext.Text, text, path string, k *knowledge) *p
 // maker makes a plan.
 type maker struct {
 	*plan
-	db   *database
-	text string
+	db *database
+	in string // the database of what comes next
 }
 
 func (m *maker) finish(t *sqltext.Text) {
@@ -148,7 +149,7 @@ func asks(text string) bool {
 			return true
 		}
 	}
-	words := strings.Fields(text)
+	words := strings.Fields(text[:min(len(text), 100)])
 	switch {
 	case len(words) < 2:
 		return false
@@ -189,6 +190,7 @@ func (m *maker) statement(s *sqltext.Statement) {
 	switch {
 	case s.Control == sqltext.Begin:
 		m.begins = true
+		m.turns |= unlocks
 	case s.Control == sqltext.Commit, s.Control == sqltext.Rollback:
 		m.ends = true
 	case s.Control == sqltext.OtherControl:
@@ -203,33 +205,18 @@ func (m *maker) statement(s *sqltext.Statement) {
 		m.writes(s)
 	default:
 		m.session(s)
-		m.explain(s)
 		m.writes(s)
 	}
 }
 
-// explain takes in what EXPLAIN runs of the statement that it is about: functions whose value it needs
-// to plan.
-func (m *maker) explain(s *sqltext.Statement) {
-	words := strings.Fields(s.Span.Of(m.text))
-	if s.Verb != sqltext.Read || len(words) == 0 || m.known == nil {
-		return
-	}
-	switch strings.ToLower(words[0]) {
-	case "explain", "describe", "desc":
-		for i := range words {
-			about := sqltext.Parse(sqltext.MySQL, strings.Join(words[i:], " "))
-			for j := range about.Statements {
-				m.follow(nil, &about.Statements[j])
-			}
-		}
-	}
+// words are those of a statement, in lower case.
+func (m *maker) words(s *sqltext.Statement) []string {
+	return sqltext.Words(sqltext.MySQL, s.Span.Of(m.text))
 }
 
 // otherControl takes in XA, COMMIT AND CHAIN and what was not understood.
 func (m *maker) otherControl(s *sqltext.Statement) {
-	words := strings.Fields(strings.ToLower(s.Span.Of(m.text)))
-	if len(words) > 1 && words[0] == "xa" {
+	if words := m.words(s); len(words) > 1 && words[0] == "xa" {
 		switch words[1] {
 		case "start", "begin", "end", "recover":
 			// What is written between them is met when it is; it is XA COMMIT that counts.
@@ -250,7 +237,7 @@ func (m *maker) otherControl(s *sqltext.Statement) {
 // what follows from its source; each of its statements commits by itself outside of a transaction.
 func (m *maker) call(s *sqltext.Statement) {
 	m.turns |= sets
-	if m.known == nil || !m.known.tame(s, m.path) {
+	if m.known == nil || !m.known.tame(s, m.in) {
 		m.ddl = true
 		m.everything(maybe, "CALL of a procedure that may do anything")
 		return
@@ -261,22 +248,30 @@ func (m *maker) call(s *sqltext.Statement) {
 
 // session takes in what a statement does to the connection.
 func (m *maker) session(s *sqltext.Statement) {
-	if s.Alone {
-		m.commits = max(m.commits, first)
+	var word string
+	var words []string
+	switch s.Verb {
+	case sqltext.Session, sqltext.Maintain, sqltext.Schema:
+		if words = m.words(s); len(words) > 0 {
+			word = words[0]
+		}
 	}
-	text := s.Span.Of(m.text)
-	word, rest, _ := strings.Cut(strings.ToLower(text), " ")
-	if s.Verb == sqltext.Maintain && (word == "checksum" || word == "purge") {
-		m.commits = never
+	if s.Alone && !(s.Verb == sqltext.Maintain && (word == "checksum" || word == "purge")) {
+		m.commits = max(m.commits, first)
 	}
 	switch s.Verb {
 	case sqltext.Session, sqltext.Maintain:
 		switch word {
 		case "use":
 			m.turns |= uses
+			m.in = unknownPath
 		case "set":
 			m.turns |= sets
-			if strings.Contains(rest, "autocommit") {
+			if len(words) > 1 && words[1] == "statement" {
+				m.turns |= strays // FOR USE, say
+				m.in = unknownPath
+			}
+			if strings.Contains(strings.ToLower(s.Span.Of(m.text)), "autocommit") {
 				m.turns |= switches
 				m.commits = max(m.commits, first)
 			}
@@ -285,12 +280,12 @@ func (m *maker) session(s *sqltext.Statement) {
 		case "unlock":
 			m.turns |= unlocks
 		case "flush":
-			if strings.Contains(rest, "lock") || strings.Contains(rest, "export") {
+			if slices.Contains(words, "lock") || slices.Contains(words, "export") {
 				m.turns |= locks
 			}
 		case "prepare":
 		default:
-			if len(word) < len(text) && s.Verb == sqltext.Session && !s.Alone {
+			if len(words) > 1 && s.Verb == sqltext.Session && !s.Alone {
 				m.turns |= sets
 			}
 		}
@@ -301,7 +296,7 @@ func (m *maker) session(s *sqltext.Statement) {
 		} else {
 			m.turns |= temporary
 			m.named = append(m.named, s.Writes...)
-			m.drops = word == "drop" && !m.several
+			m.drops = !m.several && word == "drop"
 		}
 	}
 }
@@ -323,16 +318,16 @@ func (m *maker) writes(s *sqltext.Statement) {
 	var uses []catalog.Use
 	tables := make([]*table, len(s.Writes))
 	for i, n := range s.Writes {
-		t := m.known.lookup(n, m.path)
+		t := m.known.lookup(n, m.in)
 		if t == nil {
 			if s.Verb == sqltext.Schema {
-				m.sweep(m.db.id(n, m.path), whyStranger)
+				m.sweep(m.db.id(n, m.in), whyStranger)
 				continue
 			}
-			if len(s.Writes) == 1 {
-				m.anyhow(m.db.id(n, m.path), whyStranger)
+			if len(s.Writes) > 1 && slices.Contains(clauses, strings.ToLower(n.Name)) {
+				m.sweep(m.db.id(n, m.in), whyStranger)
 			} else {
-				m.sweep(m.db.id(n, m.path), whyStranger) // it can be a word that is no name
+				m.anyhow(m.db.id(n, m.in), whyStranger)
 			}
 			m.strangers = append(m.strangers, n)
 			continue
@@ -357,6 +352,10 @@ func (m *maker) writes(s *sqltext.Statement) {
 	}
 }
 
+// clauses are words that the analyser can take for the name of a table, where a text reads differently in
+// another version of the server. Without quotes none of them is one.
+var clauses = []string{"where", "set", "from", "using", "join", "inner", "left", "right", "cross", "natural", "straight_join", "on", "as", "order", "limit", "partition", "use", "force", "ignore", "returning"}
+
 // blindly takes in a statement where the schema is not known. A table can be one without transactions, or
 // have triggers; a name that is read can be that of a view that calls a function.
 func (m *maker) blindly(s *sqltext.Statement) {
@@ -366,35 +365,38 @@ func (m *maker) blindly(s *sqltext.Statement) {
 	}
 	if s.Verb == sqltext.Schema {
 		for _, n := range s.Writes {
-			m.sweep(m.db.id(n, m.path), whyDDL) // which runs no triggers
+			m.sweep(m.db.id(n, m.in), whyDDL) // which runs no triggers
 		}
 		if len(s.Writes) > 0 && m.db.Touch.Any() {
 			m.sweep(tokens.Global, whyUnknownSchema) // its rows have parents
 		}
-		if selects(s.Span.Of(m.text)) && (slices.ContainsFunc(s.Calls, foreign) || m.db.showsMore(s.Reads)) {
+		if m.selects(s) && (slices.ContainsFunc(s.Calls, foreign) || m.db.showsMore(s.Reads)) {
 			note(tokens.Global, whyUnknownSchema)
 		}
 		return
 	}
 	for _, n := range s.Writes {
-		note(m.db.id(n, m.path), whyUnknownSchema)
+		note(m.db.id(n, m.in), whyUnknownSchema)
 	}
-	if len(s.Writes) > 0 || slices.ContainsFunc(s.Calls, foreign) || !tells(s.Span.Of(m.text)) && m.db.showsMore(s.Reads) {
+	if len(s.Writes) > 0 || slices.ContainsFunc(s.Calls, foreign) || m.db.showsMore(s.Reads) && !m.tells(s) {
 		note(tokens.Global, whyUnknownSchema)
 	}
 }
 
-// selects reports whether a statement makes a table of what it selects.
-func selects(text string) bool {
-	words := strings.Fields(strings.ToLower(text))
-	return len(words) > 0 && words[0] == "create" && slices.Contains(words[:min(len(words), 5)], "table") &&
-		strings.Contains(strings.ToLower(text), "select")
+// selects reports whether a statement makes a table of what it selects. In doubt it is true.
+func (m *maker) selects(s *sqltext.Statement) bool {
+	words := m.words(s)
+	if len(words) == 0 || words[0] != "create" || !slices.Contains(words[:min(len(words), 5)], "table") {
+		return false
+	}
+	words = words[slices.Index(words, "table")+1:]
+	return slices.ContainsFunc(words, func(w string) bool { return slices.Contains([]string{"select", "values", "value", "table", "with"}, w) })
 }
 
 // tells reports whether a statement is one that shows what the server knows, and reads no rows.
-func tells(text string) bool {
-	word, _, _ := strings.Cut(strings.ToLower(text), " ")
-	return word == "show" || word == "use" || word == "get" || word == "help"
+func (m *maker) tells(s *sqltext.Statement) bool {
+	words := m.words(s)
+	return len(words) > 0 && slices.Contains([]string{"show", "use", "get", "help"}, words[0])
 }
 
 // whyNot tells why a statement makes no claim.
@@ -423,13 +425,10 @@ func (m *maker) follow(uses []catalog.Use, s *sqltext.Statement) *catalog.Effect
 	switch {
 	case m.known.packaged(calls):
 		m.anyhow(tokens.Global, whyPackage)
-	case m.path == unknownPath && slices.ContainsFunc(calls, foreign):
-		m.sweep(tokens.Global, whyUnknownPath)
+	case m.in == unknownPath && slices.ContainsFunc(calls, foreign):
+		m.anyhow(tokens.Global, whyUnknownPath)
 	}
-	if m.path == unknownPath && slices.ContainsFunc(calls, foreign) {
-		m.anyhow(tokens.Global, "a routine of a database that is not known")
-	}
-	effect := m.known.schema.Effect(uses, inSchema(calls, m.path), reads)
+	effect := m.known.schema.Effect(uses, inSchema(calls, m.in), reads)
 	if effect.Anywhere {
 		m.anyhow(tokens.Global, effect.Why)
 	}
@@ -479,35 +478,16 @@ func (t *table) use(s *sqltext.Statement) catalog.Use {
 	return u
 }
 
-// assigned gives the columns that a statement assigns; nil means any. MySQL sets columns that are ON
-// UPDATE CURRENT_TIMESTAMP besides, triggers can assign more, and columns that are computed change with
-// those that they are computed from.
+// assigned gives the columns that a statement assigns, and those that MySQL sets besides: by ON UPDATE
+// CURRENT_TIMESTAMP. nil means any.
 func (t *table) assigned(d *sqltext.DML) []int {
-	columns := slices.Clone(t.follow)
-	for _, tr := range t.Triggers {
-		if !tr.Before || tr.On&catalog.Update == 0 {
-			continue
-		}
-		if tr.Source.Opaque || tr.Source.Body.Whole {
-			return nil
-		}
-		for _, name := range tr.Source.Body.Assigns {
-			i := t.ColumnIndex(name)
-			if i < 0 {
-				return nil
-			}
-			columns = append(columns, i)
-		}
-	}
+	columns := append([]int{}, t.follow...)
 	for _, a := range d.Assigned {
 		i := t.ColumnIndex(a.Column)
 		if i < 0 {
 			return nil
 		}
 		columns = append(columns, i)
-	}
-	if columns == nil {
-		columns = []int{}
 	}
 	return columns
 }

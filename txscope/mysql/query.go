@@ -3,11 +3,9 @@ package mysql
 import (
 	"context"
 	"database/sql/driver"
-	"errors"
 	"io"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/alkey-go/alkey/txscope"
 )
@@ -131,7 +129,7 @@ func (w *writing) until(rows driver.Rows, err error, done func()) (driver.Rows, 
 		done()
 		return rows, err
 	}
-	r := &lastRows{Rows: txscope.Rows{Rows: rows}, done: sync.OnceFunc(done)}
+	r := &lastRows{Rows: txscope.Rows{Rows: rows}, done: done}
 	w.waiting = append(slices.DeleteFunc(w.waiting, func(old *lastRows) bool { return old.ended }), r)
 	return r, nil
 }
@@ -160,8 +158,10 @@ func (r *lastRows) Close() error {
 }
 
 func (r *lastRows) end() {
-	r.ended = true
-	r.done()
+	if !r.ended {
+		r.ended = true
+		r.done()
+	}
 }
 
 // queryClaimed runs the statement in the transaction that is open. Rows that it returns can be seen, so
@@ -329,8 +329,10 @@ func (r *ownRows) Next(dest []driver.Value) error {
 
 // Close is part of driver.Rows.
 func (r *ownRows) Close() error {
-	r.end(io.EOF)
-	return errors.Join(r.failed, r.Rows.Close())
+	if r.end(io.EOF); r.failed != nil {
+		return r.failed
+	}
+	return r.Rows.Close()
 }
 
 // end ends the transaction; err is io.EOF where the statement has not failed. The driver must be done

@@ -526,10 +526,7 @@ func (w *writing) looking(run func() (driver.Result, error)) (driver.Result, err
 	if f.rows == 0 {
 		f.lose(whyRefused)
 	}
-	f.above.merge(&before.above)
-	if before.lost != "" {
-		f.lose(before.lost)
-	}
+	f.take(before)
 	w.record(f)
 	return res, err
 }

@@ -1,11 +1,11 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"database/sql/driver"
 	"fmt"
 	"hash/maphash"
-	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -61,7 +61,7 @@ type table struct {
 	partitioned bool
 	unstable    bool  // the value of a column depends on more than the row
 	auto        int   // the AUTO_INCREMENT column; -1 without one
-	follow      []int // columns that change with any other
+	follow      []int // columns that an UPDATE of any other sets: ON UPDATE CURRENT_TIMESTAMP
 }
 
 // columnType is what is known of a column's values.
@@ -86,13 +86,16 @@ func (k *knowledge) lookup(n sqltext.Name, path string) *table {
 	return k.tables[t]
 }
 
+// maxMet bounds how many names are looked for.
+const maxMet = 1000
+
 // firstMet reports whether one of the names is looked for the first time.
 func (k *knowledge) firstMet(names []sqltext.Name) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	first := false
 	for _, n := range names {
-		if !k.met[n] {
+		if !k.met[n] && len(k.met) < maxMet {
 			if k.met == nil {
 				k.met = make(map[sqltext.Name]bool)
 			}
@@ -348,7 +351,6 @@ func (r *reader) columns() error {
 			t.follow = append(t.follow, len(t.Columns))
 		}
 		if c.Generated {
-			t.follow = append(t.follow, len(t.Columns))
 			t.unstable = t.unstable || !deterministic(row[8])
 		}
 		length, err := strconv.Atoi(row[5])
@@ -445,17 +447,33 @@ type constraint struct{ schema, table, name string }
 // what they do.
 var showsKeys = []string{"TRIGGER", "REFERENCES", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "CREATE VIEW", "SHOW VIEW"}
 
+// maxShown bounds how many tables are asked for one by one, each time that the schema is read.
+const maxShown = 200
+
 // hiddenKeys reads the foreign keys that information_schema does not show, or not what they do, to a user
 // who has no more than SELECT on the database of the children. The tables themselves are shown.
 func (r *reader) hiddenKeys(found map[constraint]*catalog.ForeignKey) error {
-	names := slices.SortedFunc(maps.Keys(r.byName), func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
-	for _, at := range names {
-		child := r.byName[at]
-		if !child.innodb || slices.ContainsFunc(showsKeys, func(p string) bool { return r.grants.has(at[0], p) }) {
-			continue
+	var children []*table
+	shows := make(map[string]bool)
+	for _, t := range r.byName {
+		if _, known := shows[t.Schema]; !known {
+			shows[t.Schema] = slices.ContainsFunc(showsKeys, func(p string) bool { return r.grants.has(t.Schema, p) })
 		}
+		if t.innodb && !shows[t.Schema] {
+			children = append(children, t)
+		}
+	}
+	if len(children) > maxShown {
+		r.s.db.Warn(fmt.Sprintf("MySQL: foreign keys of more than %d tables would have to be asked for one by one, so every DELETE and UPDATE is taken to change everything: grant TRIGGER on the databases that its user has SELECT on", maxShown), nil)
+		r.addHidden()
+		return nil
+	}
+	slices.SortFunc(children, func(a, b *table) int {
+		return cmp.Or(cmp.Compare(a.Schema, b.Schema), cmp.Compare(a.Name, b.Name))
+	})
+	for _, child := range children {
 		shown := false
-		err := r.s.query(r.ctx, "SHOW CREATE TABLE "+quote(at[0])+"."+quote(at[1]), nil, func(row []driver.Value) error {
+		err := r.s.query(r.ctx, r.k.server.limit+"SHOW CREATE TABLE "+quote(child.Schema)+"."+quote(child.Name), nil, func(row []driver.Value) error {
 			keys, ok := shownKeys(text(row[1]))
 			for _, key := range keys {
 				ok = ok && r.shownKey(found, child, key)

@@ -474,17 +474,24 @@ func TestResults(t *testing.T) {
 	}
 }
 
+// killed gives a transaction that has written and whose connection the server has ended.
+func killed(t *testing.T) (*fixture, *sql.Tx) {
+	t.Helper()
+	f := setUp(t, quiet)
+	tx, err := f.db.BeginTx(f.ctx, nil)
+	f.must(err)
+	t.Cleanup(func() { _ = tx.Rollback() })
+	f.execOn(tx, "UPDATE users SET v = 9 WHERE id = 1")
+	var id int64
+	f.must(tx.QueryRow("SELECT CONNECTION_ID()").Scan(&id))
+	f.execOn(f.bare, "KILL "+itoa(id))
+	return f, tx
+}
+
 // TestKill: connections that die.
 func TestKill(t *testing.T) {
 	t.Run("before COMMIT", func(t *testing.T) {
-		f := setUp(t, quiet)
-		c := f.conn(f.db)
-		tx, err := c.BeginTx(f.ctx, nil)
-		f.must(err)
-		f.execOn(tx, "UPDATE users SET v = 9 WHERE id = 1")
-		var id int64
-		f.must(tx.QueryRow("SELECT CONNECTION_ID()").Scan(&id))
-		f.execOn(f.bare, "KILL "+itoa(id))
+		f, tx := killed(t)
 		f.backend.Calls()
 		if err := tx.Commit(); err == nil {
 			t.Fatal("COMMIT has not failed")
@@ -500,14 +507,7 @@ func TestKill(t *testing.T) {
 		}
 	})
 	t.Run("in a statement of a transaction", func(t *testing.T) {
-		f := setUp(t, quiet)
-		c := f.conn(f.db)
-		tx, err := c.BeginTx(f.ctx, nil)
-		f.must(err)
-		f.execOn(tx, "UPDATE users SET v = 9 WHERE id = 1")
-		var id int64
-		f.must(tx.QueryRow("SELECT CONNECTION_ID()").Scan(&id))
-		f.execOn(f.bare, "KILL "+itoa(id))
+		f, tx := killed(t)
 		if _, err := tx.ExecContext(f.ctx, "UPDATE users SET v = 9 WHERE v = 2"); err == nil {
 			t.Fatal("the statement has not failed")
 		}

@@ -164,14 +164,21 @@ func TestSchemaChanges(t *testing.T) {
 	}
 }
 
+// otherDatabase makes a second database with a table of the same name as in the first.
+func (f *fixture) otherDatabase() string {
+	f.Helper()
+	other := f.config.DBName + "_other"
+	f.execOn(f.bare, "CREATE DATABASE "+other)
+	f.Cleanup(func() { f.execOn(f.bare, "DROP DATABASE "+other) })
+	f.execOn(f.bare, "CREATE TABLE "+other+".users (id INT PRIMARY KEY, v INT)")
+	f.execOn(f.bare, "INSERT INTO "+other+".users VALUES (1, 1)")
+	return other
+}
+
 // TestOtherDatabases: identifiers have the name of a database that is not the connection's first one.
 func TestOtherDatabases(t *testing.T) {
 	f := setUp(t, nil)
-	other := f.config.DBName + "_other"
-	f.execOn(f.bare, "CREATE DATABASE "+other)
-	t.Cleanup(func() { f.execOn(f.bare, "DROP DATABASE "+other) })
-	f.execOn(f.bare, "CREATE TABLE "+other+".users (id INT PRIMARY KEY, v INT)")
-	f.execOn(f.bare, "INSERT INTO "+other+".users VALUES (1, 1)")
+	other := f.otherDatabase()
 	f.execOn(f.bare, "CREATE TABLE "+other+".kids (id INT PRIMARY KEY, user_id INT, FOREIGN KEY (user_id) REFERENCES "+f.config.DBName+".users (id) ON DELETE CASCADE)")
 	c := f.conn(f.db)
 	for _, step := range []struct{ query, want string }{
@@ -194,10 +201,7 @@ func TestOtherDatabases(t *testing.T) {
 // TestPreparedInAnotherDatabase: a prepared statement goes on in the database that it was prepared in.
 func TestPreparedInAnotherDatabase(t *testing.T) {
 	f := setUp(t, nil)
-	other := f.config.DBName + "_other"
-	f.execOn(f.bare, "CREATE DATABASE "+other)
-	t.Cleanup(func() { f.execOn(f.bare, "DROP DATABASE "+other) })
-	f.execOn(f.bare, "CREATE TABLE "+other+".users (id INT PRIMARY KEY, v INT)")
+	other := f.otherDatabase()
 	c := f.conn(f.db)
 	s, err := c.PrepareContext(f.ctx, "UPDATE users SET v = ? WHERE id = 1")
 	f.must(err)

@@ -18,10 +18,12 @@ import (
 	"github.com/alkey-go/alkey/txscope/txscopetest"
 )
 
-// server is shared by all tests. Its temporary files are its own: servers remove those that they find.
-var server = testserver.Share(testserver.MariaDB, "--tmpdir=.")
+// server is shared by all tests but the suite.
+var server = testserver.Share(testserver.MariaDB)
 
 func TestSuite(t *testing.T) {
+	// A table without transactions that is anywhere on the server makes the capture less exact.
+	server := testserver.MariaDB(t)
 	plain := func(*gomysql.Config) {}
 	interpolated := func(c *gomysql.Config) { c.InterpolateParams, c.MultiStatements = true, true }
 	foundRows := func(c *gomysql.Config) { c.ClientFoundRows, c.ParseTime = true, true }
@@ -36,7 +38,7 @@ func TestSuite(t *testing.T) {
 		{"touch ancestors", []func(*gomysql.Config){plain, foundRows}, false, []txscope.Option{txscope.Touch(), txscope.TouchAncestors()}},
 	} {
 		t.Run(run.name, func(t *testing.T) {
-			main := suiteServer(t)
+			main := suiteDatabase(t, server)
 			s := suite(len(run.opts) > 0)
 			if s.Batches = run.batches; s.Batches {
 				// What a text commits by the way the suite does not follow.
@@ -55,8 +57,8 @@ func TestSuite(t *testing.T) {
 // suiteDB is a database for all checks of a suite, which find it empty.
 type suiteDB struct{ dsn, name string }
 
-func suiteServer(t *testing.T) suiteDB {
-	dsn := server.Get(t).Database(t)
+func suiteDatabase(t *testing.T, server *testserver.MariaDBServer) suiteDB {
+	dsn := server.Database(t)
 	cfg, err := gomysql.ParseDSN(dsn)
 	if err != nil {
 		t.Fatal(err)

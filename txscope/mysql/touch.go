@@ -3,15 +3,19 @@ package mysql
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"slices"
+	"strings"
 
 	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/txscope"
 	"github.com/alkey-go/alkey/txscope/internal/catalog"
 	"github.com/alkey-go/alkey/txscope/internal/rowid"
 )
 
 // parent is a reference whose parent changes with the child.
 type parent struct {
+	known *knowledge
 	table *table
 	at    []int // of the columns that name it, among those of the claim, in the order of its key; nil: it is named otherwise
 	// looks says that the parent has to be looked up: its key can be spelled in another way than the
@@ -27,6 +31,7 @@ func (c *claim) touch(k *knowledge, assigned []int) {
 	if len(c.parents) == 0 {
 		return
 	}
+	assigned = c.table.Written(assigned)
 	for _, key := range c.table.Parents {
 		c.moves = c.moves || assigned == nil || slices.ContainsFunc(key.Columns, func(i int) bool { return slices.Contains(assigned, i) })
 	}
@@ -40,7 +45,7 @@ func (k *knowledge) references(t *table) (parents []parent, columns []int) {
 		return nil, columns
 	}
 	for _, key := range t.Parents {
-		p := parent{table: k.tables[key.Parent]}
+		p := parent{known: k, table: k.tables[key.Parent]}
 		if own, ok := key.ByKey(); ok {
 			p.looks = k.climbs(p.table)
 			for i, column := range own {
@@ -66,6 +71,14 @@ func (k *knowledge) references(t *table) (parents []parent, columns []int) {
 // climbs reports whether a parent's own parents change with it.
 func (k *knowledge) climbs(t *table) bool {
 	return k.rules.Ancestors() && len(t.Parents) > 0 && k.rules.Parents(t.all.Table)
+}
+
+// above lists the tables that are swept when t is as that of a parent.
+func (k *knowledge) above(t *table) []*table {
+	if !k.climbs(t) {
+		return nil
+	}
+	return k.parents(t)
 }
 
 // sweptWith lists the tables that are swept when a table is whose rows' parents change with them.
@@ -108,14 +121,17 @@ type above struct {
 
 // lookup is a parent that has to be looked up by the key that its child has.
 type lookup struct {
+	known *knowledge // that the table belongs to
 	table *table
 	key   []any
 }
 
+func (l *lookup) id() tokens.ID { return tokens.Row(l.table.ID, l.key...) }
+
 // read takes in whose child a row is.
 func (a *above) read(p *parent, row []any) {
 	if p.at == nil {
-		a.sweep(p.table)
+		a.sweep(p)
 		return
 	}
 	var key []any
@@ -126,16 +142,23 @@ func (a *above) read(p *parent, row []any) {
 		key = append(key, row[i])
 	}
 	if p.looks {
-		a.lookup = append(a.lookup, lookup{p.table, keep(key)})
+		a.lookup = append(a.lookup, lookup{p.known, p.table, keep(key)})
 		return
 	}
 	var ok bool
 	if a.ids, ok = rowid.Append(a.ids, p.table.ID, key...); !ok {
-		a.sweep(p.table)
+		a.sweep(p)
 	}
 }
 
-func (a *above) sweep(t *table) {
+// sweep notes a parent of which it is not known which row it is, and its own parents with it.
+func (a *above) sweep(p *parent) {
+	for _, t := range append([]*table{p.table}, p.known.above(p.table)...) {
+		a.sweepTable(t)
+	}
+}
+
+func (a *above) sweepTable(t *table) {
 	if !slices.Contains(a.swept, t) {
 		a.swept = append(a.swept, t)
 	}
@@ -145,8 +168,79 @@ func (a *above) merge(b *above) {
 	a.ids = append(a.ids, b.ids...)
 	a.lookup = append(a.lookup, b.lookup...)
 	for _, t := range b.swept {
-		a.sweep(t)
+		a.sweepTable(t)
 	}
+}
+
+// pending are the parents that are looked up before a transaction commits, each once, in the order in
+// which they were met.
+type pending struct {
+	lookup     []lookup
+	looked     int // how many of them were looked up, for a commit that may not come about
+	met        map[tokens.ID]bool
+	savepoints []savepoint
+	lost       bool // savepoints can have been set unseen, so nothing is forgotten
+}
+
+// savepoint is a savepoint with how many parents had been met before.
+type savepoint struct {
+	name  string
+	after int
+}
+
+// add adds a parent. It is false if they are too many.
+func (p *pending) add(l *lookup) bool {
+	id := l.id()
+	switch {
+	case p.met[id]:
+		return true
+	case len(p.lookup) >= tokens.MaxRowsPerTable:
+		return false
+	case p.met == nil:
+		p.met = make(map[tokens.ID]bool)
+	}
+	p.met[id] = true
+	p.lookup = append(p.lookup, *l)
+	return true
+}
+
+// follow takes in what a statement that ended with err did to savepoints. What came after one that is
+// rolled back to is forgotten, as the wrapper forgets what is recorded.
+func (p *pending) follow(c txscope.Control, err error) {
+	switch {
+	case c.Kind == txscope.KindNone, errors.Is(err, driver.ErrSkip):
+	case c.Kind == txscope.KindMixed:
+		p.lost = true
+	case c.Kind == txscope.KindSavepoint && err == nil:
+		p.savepoints = slices.DeleteFunc(p.savepoints, func(s savepoint) bool { return strings.EqualFold(s.name, c.Name) }) // it takes its place
+		p.savepoints = append(p.savepoints, savepoint{c.Name, len(p.lookup)})
+	case c.Kind == txscope.KindRelease && err == nil:
+		if i := p.find(c.Name); i >= 0 {
+			p.savepoints = p.savepoints[:i]
+		}
+	case c.Kind == txscope.KindRollbackTo && err == nil:
+		p.rollbackTo(p.find(c.Name))
+	case c.Kind == txscope.KindSavepoint, c.Kind == txscope.KindRelease, c.Kind == txscope.KindRollbackTo:
+		p.lost = true // an error does not tell what is there
+	}
+}
+
+// find returns the index of a savepoint, or -1.
+func (p *pending) find(name string) int {
+	return slices.IndexFunc(p.savepoints, func(s savepoint) bool { return strings.EqualFold(s.name, name) })
+}
+
+func (p *pending) rollbackTo(savepoint int) {
+	if p.lost || savepoint < 0 {
+		return
+	}
+	p.savepoints = p.savepoints[:savepoint+1]
+	after := p.savepoints[savepoint].after
+	for i := range p.lookup[after:] {
+		delete(p.met, p.lookup[after+i].id())
+	}
+	p.lookup = p.lookup[:after]
+	p.looked = min(p.looked, after)
 }
 
 // touch gives the recorder the parents that change. Those that have to be looked up wait for the end of the
@@ -156,64 +250,67 @@ func (s *session) touch(a *above) {
 		s.rec.Add(id)
 	}
 	for _, t := range a.swept {
-		s.sweepParent(t)
+		s.rec.Sweep(t.all, whyTouched)
 	}
 	if len(a.lookup) > 0 {
 		s.rec.Unsure()
-		s.pending.lookup = append(s.pending.lookup, a.lookup...)
+	}
+	for i := range a.lookup {
+		if l := &a.lookup[i]; !s.pending.add(l) {
+			s.sweepParent(l.known, l.table)
+		}
 	}
 }
 
-// sweepParent notes that it is not known which rows of a parent's table change.
-func (s *session) sweepParent(t *table) {
+// sweepParent notes that it is not known which rows of a parent's table change, nor whose children they
+// are.
+func (s *session) sweepParent(k *knowledge, t *table) {
 	s.rec.Sweep(t.all, whyTouched)
-	if k := s.db.known.Load(); k != nil && k.climbs(t) {
-		for _, more := range k.parents(t) {
-			s.rec.Sweep(more.all, whyTouched)
-		}
+	for _, more := range k.above(t) {
+		s.rec.Sweep(more.all, whyTouched)
 	}
 }
 
 // sweepAbove sweeps the tables of the parents that are to be looked up, where there is no time for that.
 func (s *session) sweepAbove() {
-	for _, l := range s.pending.lookup {
-		s.sweepParent(l.table)
+	for _, l := range s.pending.lookup[s.pending.looked:] {
+		s.sweepParent(l.known, l.table)
 	}
-	s.pending = above{}
+	s.pending.looked = len(s.pending.lookup)
 }
 
 // climb looks up the parents that wait for the end of the transaction, and their parents where these are
 // wanted. Others can have changed them since the transaction began, so they are read as they are now, and
 // locked against changes until it is committed. One that somebody else has locked, or that is not there any
-// more, is not found, and its table is swept.
+// more, is not found, and its table is swept. If the transaction goes on all the same they wait for its end
+// again: what was found can be forgotten with a savepoint that is younger than they are.
 func (s *session) climb(ctx context.Context) {
-	wanted := s.pending.lookup
-	s.pending = above{}
+	wanted := slices.Clone(s.pending.lookup)
+	s.pending.looked = len(wanted)
 	seen := make(map[tokens.ID]bool)
 	for len(wanted) > 0 {
-		t := wanted[0].table
+		k, t := wanted[0].known, wanted[0].table
 		var keys [][]any
 		var others []lookup
 		for _, l := range wanted {
 			if l.table != t {
 				others = append(others, l)
-			} else if id := tokens.Row(t.ID, l.key...); !seen[id] {
+			} else if id := l.id(); !seen[id] {
 				seen[id] = true
 				keys = append(keys, l.key)
 			}
 		}
 		wanted = others
 		if len(keys) > 0 {
-			wanted = append(wanted, s.lookUp(ctx, t, keys)...)
+			wanted = append(wanted, s.lookUp(ctx, k, t, keys)...)
 		}
 	}
 }
 
 // lookUp looks up rows of one table, and returns the parents of these that have to be looked up in turn.
-func (s *session) lookUp(ctx context.Context, t *table, keys [][]any) []lookup {
-	k := s.db.now()
-	if k == nil || k.tables[t.Table] != t || k.server.skipsLocked == "" || len(keys) > tokens.MaxRowsPerTable || s.busy() || s.wire.dead() {
-		s.sweepParent(t)
+func (s *session) lookUp(ctx context.Context, k *knowledge, t *table, keys [][]any) []lookup {
+	if k != s.db.now() || k.server.skipsLocked == "" || len(keys) > tokens.MaxRowsPerTable || s.busy() || s.wire.dead() {
+		s.sweepParent(k, t)
 		return nil
 	}
 	c := &claim{table: t, columns: t.Key}
@@ -230,7 +327,7 @@ func (s *session) lookUp(ctx context.Context, t *table, keys [][]any) []lookup {
 		return nil
 	})
 	if err != nil || f.lost != "" || f.rows < len(keys) {
-		s.sweepParent(t)
+		s.sweepParent(k, t)
 		return nil
 	}
 	for _, id := range f.ids {
@@ -248,10 +345,7 @@ func (w *writing) children(f *found, keys [][]any) error {
 		return nil
 	}
 	now, err := w.findAfter(keys)
-	if now.lost != "" {
-		f.lose(now.lost)
-	}
-	f.above.merge(&now.above)
+	f.take(now)
 	return err
 }
 
@@ -274,7 +368,7 @@ func (w *writing) touching(keys [][]any, run func() (driver.Result, error)) (dri
 		if c.named {
 			f = old
 		} else {
-			f.above.merge(&old.above)
+			f.take(old)
 		}
 		w.wire.forget()
 	}

@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	gomysql "github.com/go-sql-driver/mysql"
+
+	"github.com/alkey-go/alkey/tokens"
 	"github.com/alkey-go/alkey/txscope"
 )
 
@@ -138,5 +141,116 @@ func TestTouchTables(t *testing.T) {
 		if got := f.published(func() { f.execOn(f.db, query) }); strings.Join(got, " ") != want {
 			t.Errorf("%s: published %v, want %s", query, got, want)
 		}
+	}
+}
+
+// TestTouchedAndRolledBack: what was written after a savepoint and taken back has touched nobody.
+func TestTouchedAndRolledBack(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		text []string
+		want string
+	}{
+		{"all of it", []string{"SAVEPOINT a", "INSERT INTO tagged VALUES (5, 'x')", "ROLLBACK TO a"}, ""},
+		{"with what it refers to", []string{"SAVEPOINT a", "INSERT INTO tags VALUES ('new', 1)", "INSERT INTO tagged VALUES (5, 'new')", "ROLLBACK TO SAVEPOINT A"}, ""},
+		{"a part", []string{"INSERT INTO tagged VALUES (5, 'x')", "SAVEPOINT a", "INSERT INTO tagged VALUES (6, 'y')", "ROLLBACK TO a"}, "tagged#5 tags#x"},
+		{"and again", []string{"SAVEPOINT a", "INSERT INTO tagged VALUES (5, 'x')", "ROLLBACK TO a", "INSERT INTO tagged VALUES (6, 'x')"}, "tagged#6 tags#x"},
+		{"what came before a savepoint of the same name stays", []string{"SAVEPOINT a", "INSERT INTO tagged VALUES (5, 'x')", "SAVEPOINT a", "INSERT INTO tagged VALUES (6, 'y')", "ROLLBACK TO a"}, "tagged#5 tags#x"},
+		{"to an outer savepoint", []string{"SAVEPOINT a", "SAVEPOINT b", "INSERT INTO tagged VALUES (5, 'x')", "RELEASE SAVEPOINT b", "ROLLBACK TO a"}, ""},
+		{"what is released stays", []string{"SAVEPOINT a", "INSERT INTO tagged VALUES (5, 'x')", "RELEASE SAVEPOINT a"}, "tagged#5 tags#x"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := setUpFamily(t, txscope.Touch())
+			got := f.published(func() {
+				tx, err := f.db.BeginTx(f.ctx, nil)
+				f.must(err)
+				defer func() { _ = tx.Rollback() }()
+				for _, text := range c.text {
+					f.execOn(tx, text)
+				}
+				f.must(tx.Commit())
+			})
+			if strings.Join(got, " ") != c.want {
+				t.Errorf("published %v, want %s\n%s", got, c.want, f.reasons())
+			}
+		})
+	}
+}
+
+// TestTouchedBehindASavepoint: a savepoint that was set where nobody could follow keeps what came before it.
+func TestTouchedBehindASavepoint(t *testing.T) {
+	for _, hidden := range []string{"EXECUTE IMMEDIATE 'SAVEPOINT a'", "SET @x = 1; SAVEPOINT a"} {
+		t.Run(hidden, func(t *testing.T) {
+			f := setUp(t, func(c *gomysql.Config) { c.MultiStatements = true }, txscope.Touch())
+			f.execOn(f.bare, `CREATE TABLE tagged (id INT PRIMARY KEY, tag VARCHAR(50), FOREIGN KEY (tag) REFERENCES tags (tag))`)
+			row := tokens.Row("tags", "x")
+			was := f.stamp(row)
+			c := f.conn(f.db)
+			for _, text := range []string{"BEGIN", "SAVEPOINT a", "INSERT INTO tagged VALUES (5, 'x')", hidden, "ROLLBACK TO a", "COMMIT"} {
+				f.execOn(c, text)
+			}
+			if n := f.count("SELECT COUNT(*) FROM tagged WHERE id = 5"); n != 1 {
+				t.Fatalf("the test is wrong: %d rows", n)
+			}
+			if f.stamp(row) == was {
+				t.Error("the parent's key has not changed")
+			}
+		})
+	}
+}
+
+// TestTouchedBeforeASavepoint: what could have committed and has not loses no parent by what is rolled back
+// later.
+func TestTouchedBeforeASavepoint(t *testing.T) {
+	for _, text := range []string{"SET autocommit = 1", "UNLOCK TABLES", "LOAD INDEX INTO CACHE logs", "CACHE INDEX logs IN default", "CALL tame(1)", "EXECUTE IMMEDIATE 'SELECT 1'"} {
+		t.Run(text, func(t *testing.T) {
+			f := setUpFamily(t, txscope.Touch())
+			c := f.conn(f.db)
+			row := tokens.Row("tags", "x")
+			was := f.stamp(row)
+			for _, text := range []string{"BEGIN", "INSERT INTO tagged VALUES (5, 'x')", "SAVEPOINT a", text, "ROLLBACK TO a", "COMMIT"} {
+				f.execOn(c, text)
+			}
+			if n := f.count("SELECT COUNT(*) FROM tagged WHERE id = 5"); n != 1 {
+				t.Fatalf("the test is wrong: %d rows", n)
+			}
+			if f.stamp(row) == was {
+				t.Error("the parent's key has not changed")
+			}
+		})
+	}
+}
+
+// TestTouchWhileTheSchemaChanges: parents that are looked up at the end of a transaction have parents too,
+// also if another connection has changed the schema meanwhile.
+func TestTouchWhileTheSchemaChanges(t *testing.T) {
+	f := setUpFamily(t, txscope.Touch(), txscope.TouchAncestors())
+	tx, err := f.db.BeginTx(f.ctx, nil)
+	f.must(err)
+	f.execOn(tx, "INSERT INTO grandchildren VALUES (1, 1)")
+	f.execOn(f.db, "CREATE TABLE other (id INT)")
+	f.execOn(f.db, "SELECT 1") // the schema is read
+	got := f.published(func() { f.must(tx.Commit()) })
+	if want := "children#! grandchildren#1 parents#!"; strings.Join(got, " ") != want {
+		t.Errorf("published %v, want %s", got, want)
+	}
+}
+
+// TestTouchUnreadableParent: the old parent of a row is swept where its spelling cannot be read.
+func TestTouchUnreadableParent(t *testing.T) {
+	for _, query := range []string{"REPLACE INTO tagged VALUES (7, 'x')", "INSERT INTO tagged VALUES (7, 'x') ON DUPLICATE KEY UPDATE tag = 'x'", "UPDATE tagged SET tag = 'x' WHERE id = 7"} {
+		t.Run(query, func(t *testing.T) {
+			f := setUpFamily(t, txscope.Touch())
+			f.execOn(f.bare, "INSERT INTO tags VALUES ('ü', 1)")
+			f.execOn(f.bare, "INSERT INTO tagged VALUES (7, 'ü')")
+			c := f.conn(f.db)
+			f.execOn(c, "SET character_set_results = latin1")
+			row := tokens.Row("tags", "ü")
+			was := f.stamp(row)
+			f.execOn(c, query)
+			if f.stamp(row) == was {
+				t.Error("the old parent's key has not changed")
+			}
+		})
 	}
 }

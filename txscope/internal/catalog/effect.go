@@ -103,7 +103,7 @@ func (f *follow) use(u Use) {
 
 func (f *follow) one(t *Table, verb Verbs, assigned []int) {
 	if verb == Update {
-		assigned = t.written(assigned)
+		assigned = t.Written(assigned)
 	}
 	for _, tr := range t.Triggers {
 		if tr.On&verb == 0 {
@@ -133,9 +133,9 @@ func (f *follow) one(t *Table, verb Verbs, assigned []int) {
 	}
 }
 
-// written adds to the columns that an update assigns those that are written besides: by triggers that
+// Written adds to the columns that an update assigns those that are written besides: by triggers that
 // run before, and those that the database computes. It is nil if that can be any.
-func (t *Table) written(assigned []int) []int {
+func (t *Table) Written(assigned []int) []int {
 	if assigned == nil {
 		return nil
 	}
@@ -240,7 +240,7 @@ func (t *Table) KeyStays(verb Verbs, assigned []int) bool {
 		return false
 	}
 	if verb&Update != 0 {
-		if assigned = t.written(assigned); assigned == nil || overlap(t.Key, assigned) {
+		if assigned = t.Written(assigned); assigned == nil || overlap(t.Key, assigned) {
 			return false
 		}
 	}

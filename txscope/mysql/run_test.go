@@ -2,6 +2,7 @@ package mysql_test
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"slices"
 	"strings"
@@ -188,28 +189,7 @@ func TestDeadlockAmongRows(t *testing.T) {
 				other, err := f.bare.BeginTx(f.ctx, nil)
 				f.must(err)
 				defer func() { _ = other.Rollback() }()
-				// The server gives up the transaction that has written less.
-				f.execOn(other, "INSERT INTO heavy SELECT seq, 1 FROM seq_1_to_2000")
-				f.execOn(other, "UPDATE wide SET pad = '' WHERE id = 100")
-				f.execOn(tx, "UPDATE users SET v = 60 WHERE id = 1")
-				done := make(chan error, 1)
-				go func() {
-					rows, err := tx.QueryContext(f.ctx, query)
-					if err == nil {
-						for way == "Next" && rows.Next() {
-						}
-						if err = rows.Close(); err == nil {
-							err = rows.Err()
-						}
-					}
-					done <- err
-				}()
-				f.waitsForLock()
-				_, err = other.ExecContext(f.ctx, "UPDATE users SET v = 51 WHERE id = 1")
-				f.must(err)
-				if err := <-done; !isNumber(err, 1213) {
-					t.Fatalf("no deadlock: %v", err)
-				}
+				f.deadlockAmongRows(tx, other, query, way)
 				f.must(other.Rollback())
 				f.backend.SetDown(true)
 				_, err = tx.ExecContext(f.ctx, "INSERT INTO users VALUES (70, 'x', 1)")
@@ -221,6 +201,32 @@ func TestDeadlockAmongRows(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// deadlockAmongRows has a query of tx's end in a deadlock with other after its first rows.
+func (f *fixture) deadlockAmongRows(tx, other *sql.Tx, query, way string) {
+	f.Helper()
+	// The server gives up the transaction that has written less.
+	f.execOn(other, "INSERT INTO heavy SELECT seq, 1 FROM seq_1_to_2000")
+	f.execOn(other, "UPDATE wide SET pad = '' WHERE id = 100")
+	f.execOn(tx, "UPDATE users SET v = 60 WHERE id = 1")
+	done := make(chan error, 1)
+	go func() {
+		rows, err := tx.QueryContext(f.ctx, query)
+		if err == nil {
+			for way == "Next" && rows.Next() {
+			}
+			if err = rows.Close(); err == nil {
+				err = rows.Err()
+			}
+		}
+		done <- err
+	}()
+	f.waitsForLock()
+	f.execOn(other, "UPDATE users SET v = 51 WHERE id = 1")
+	if err := <-done; !isNumber(err, 1213) {
+		f.Fatalf("no deadlock: %v", err)
 	}
 }
 

@@ -73,6 +73,7 @@ func TestSchemaWithSelectLimit(t *testing.T) {
 // names those of views that write.
 func TestUnknownSchema(t *testing.T) {
 	f := setUp(t, nil)
+	f.execOn(f.bare, "CREATE FUNCTION noted_once() RETURNS INT DETERMINISTIC BEGIN INSERT IGNORE INTO notes (id, v) VALUES (8, 1); RETURN 1; END")
 	c := f.conn(f.db)
 	f.execOn(c, "SELECT 1")
 	for _, step := range []struct {
@@ -101,6 +102,15 @@ func TestUnknownSchema(t *testing.T) {
 		{"a table of what a view gives", func() {
 			f.execOn(c, "CREATE TABLE made AS SELECT * FROM writers")
 		}, "SELECT COUNT(*) FROM notes WHERE id = 5", tokens.Row("notes", 5)},
+		{"the same behind a comment", func() {
+			f.execOn(c, "CREATE /* for the sake of the test */ TABLE made_again AS SELECT * FROM writers")
+		}, "SELECT COUNT(*) FROM notes WHERE id = 6", tokens.Row("notes", 6)},
+		{"a table of what a function gives", func() {
+			f.execOn(c, "CREATE TABLE made_of_values AS VALUES (note_it(3))")
+		}, "SELECT COUNT(*) FROM notes WHERE id = 7", tokens.Row("notes", 7)},
+		{"EXPLAIN of a function", func() {
+			f.execOn(c, "EXPLAIN SELECT * FROM pairs WHERE a = noted_once()")
+		}, "SELECT COUNT(*) FROM notes WHERE id = 8", tokens.Row("notes", 8)},
 	} {
 		f.altering("ALTER TABLE plain COMMENT '"+step.name+"'", func() {
 			was := f.stamp(step.id)
@@ -277,11 +287,18 @@ func TestAskedAbout(t *testing.T) {
 // no more than SELECT on it.
 func TestHiddenForeignKeys(t *testing.T) {
 	f := setUp(t, nil)
-	other := f.config.DBName + "_other"
-	f.execOn(f.bare, "CREATE DATABASE "+other)
-	t.Cleanup(func() { f.execOn(f.bare, "DROP DATABASE "+other) })
+	other := f.otherDatabase()
 	f.execOn(f.bare, "CREATE TABLE "+other+".kids (id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES "+f.config.DBName+".parents (id) ON DELETE CASCADE)")
+	many := f.config.DBName + "_many"
+	f.execOn(f.bare, "CREATE DATABASE "+many)
+	t.Cleanup(func() { f.execOn(f.bare, "DROP DATABASE "+many) })
+	for i := range 201 {
+		f.execOn(f.bare, fmt.Sprintf("CREATE TABLE %s.t%d (id INT PRIMARY KEY)", many, i))
+	}
 	for _, c := range []struct{ grant, want, log string }{
+		{"SELECT, TRIGGER ON " + many + ".*", "children#! parents#2", "mysql.proc"},
+		{"SELECT (id) ON " + many + ".t0", "*#!", "foreign keys cannot be seen"}, // it cannot be shown
+		{"SELECT ON " + many + ".*", "*#!", "foreign keys of more than 200 tables"},
 		{"SELECT ON " + other + ".*", "*#!", "TRIGGER"}, // triggers are hidden, too
 		{"SELECT, TRIGGER ON " + other + ".*", other + ".kids#! children#! parents#2", "mysql.proc"},
 		{"SELECT (id) ON " + other + ".kids", "*#!", "foreign keys cannot be seen"},
@@ -297,6 +314,12 @@ func TestHiddenForeignKeys(t *testing.T) {
 		}
 		if log := f.log.String(); !strings.Contains(log, c.log) || strings.Contains(log, "foreign keys") != strings.Contains(c.log, "foreign keys") {
 			t.Errorf("%s: log: %s", c.grant, log)
+		}
+		if c.grant == "SELECT ON "+other+".*" {
+			// What those keys do not refer to is as ever.
+			if got := f.published(func() { f.execOn(db, "DELETE FROM users WHERE id = 1") }); !slices.Equal(got, []string{"users#1"}) {
+				t.Errorf("%s: published %v\n%s", c.grant, got, f.log)
+			}
 		}
 		// The log is one for all.
 		f.log.mu.Lock()
