@@ -23,11 +23,9 @@ import (
 type MariaDBServer struct {
 	t       T
 	program string
-	account account
-	port    int
-	dir     string // belongs to account
 	args    []string
 
+	site
 	process   process
 	databases atomic.Int64
 }
@@ -85,12 +83,7 @@ func (s *MariaDBServer) Kill() { s.process.kill() }
 // Start starts the server again on the same port and with its data, after Stop or Kill.
 func (s *MariaDBServer) Start() {
 	s.t.Helper()
-	if s.Pid() != 0 {
-		s.t.Fatalf("mariadbd runs already")
-	}
-	if err := s.start(); err != nil {
-		s.t.Fatalf("mariadbd: %v", err)
-	}
+	s.process.again(s.t, "mariadbd", s.start)
 }
 
 // Restart stops the server if it runs, and starts it.
@@ -101,33 +94,11 @@ func (s *MariaDBServer) Restart() {
 }
 
 func (s *MariaDBServer) launch() error {
-	var err error
-	if s.account, err = unprivileged(); err != nil {
-		return err
-	}
-	if s.dir, err = s.account.mkdirTemp("alkey-mariadb-"); err != nil {
-		return err
-	}
-	s.t.Cleanup(s.remove)
-	if err = os.Mkdir(s.temporary(), 0o700); err != nil {
-		return err
-	}
-	if err = s.account.own(s.temporary()); err != nil {
-		return err
-	}
-	err = template{
+	return s.settle(s.t, "mariadb", template{
 		program: s.program,
 		args:    append([]string{setup}, storage()...),
-		account: s.account,
 		fill:    s.bootstrap,
-	}.copyTo(s.data())
-	if err != nil {
-		return err
-	}
-	return onFreePort(func(port int) error {
-		s.port = port
-		return s.start()
-	})
+	}, s.start, s.remove)
 }
 
 // storage is what the server is told of its files when it makes them and ever after.
@@ -182,6 +153,9 @@ func (s *MariaDBServer) remove() {
 }
 
 func (s *MariaDBServer) start() error {
+	if err := errors.Join(os.MkdirAll(s.temporary(), 0o700), s.account.own(s.temporary())); err != nil {
+		return err
+	}
 	args := []string{
 		"--no-defaults",
 		"--datadir=" + s.data(),
@@ -237,7 +211,6 @@ func (s *MariaDBServer) connected(limit time.Duration, use func(context.Context,
 	return errors.Join(use(ctx, db), db.Close())
 }
 
-func (s *MariaDBServer) data() string      { return filepath.Join(s.dir, "data") }
 func (s *MariaDBServer) temporary() string { return filepath.Join(s.dir, "tmp") }
 
 func (s *MariaDBServer) config(database string) *mysql.Config {

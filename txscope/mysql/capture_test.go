@@ -1,15 +1,11 @@
 package mysql_test
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"fmt"
-	"log/slog"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	gomysql "github.com/go-sql-driver/mysql"
@@ -33,30 +29,14 @@ type fixture struct {
 	store   *tokens.Store
 	db      *sql.DB
 	bare    *sql.DB
-	log     *lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
+	log     *txscopetest.Log
 }
 
 // setUp opens a database of its own, with what set makes of the driver's configuration.
 func setUp(t *testing.T, set func(*gomysql.Config), opts ...txscope.Option) *fixture {
 	t.Helper()
-	f := &fixture{T: t, ctx: context.Background(), backend: txscopetest.NewBackend(), log: new(lockedBuffer)}
+	shared := txscopetest.NewFixture(t)
+	f := &fixture{T: t, ctx: context.Background(), backend: shared.Backend, store: shared.Store, log: shared.Logged}
 	cfg, err := gomysql.ParseDSN(server.Get(t).Database(t))
 	f.must(err)
 	if set != nil {
@@ -67,13 +47,9 @@ func setUp(t *testing.T, set func(*gomysql.Config), opts ...txscope.Option) *fix
 	for _, text := range schema {
 		f.execOn(f.bare, text)
 	}
-	f.store = tokens.New(f.backend, tokens.WithLogger(f.logger()))
-	f.db = f.wrap(cfg, append([]txscope.Option{txscope.WithLogger(f.logger())}, opts...)...)
-	t.Cleanup(func() { _ = f.store.Close() })
+	f.db = f.wrap(cfg, shared.Options(opts...)...)
 	return f
 }
-
-func (f *fixture) logger() *slog.Logger { return slog.New(slog.NewTextHandler(f.log, nil)) }
 
 // open opens a bare database.
 func (f *fixture) open(cfg *gomysql.Config) *sql.DB {
@@ -152,24 +128,7 @@ func (f *fixture) published(fn func()) []string {
 	f.Helper()
 	f.backend.Calls()
 	fn()
-	return changesOf(f.backend.Calls())
-}
-
-func changesOf(calls []txscopetest.Call) []string {
-	found := []string{}
-	for _, c := range calls {
-		if c.Op != "publish" {
-			continue
-		}
-		for _, id := range c.IDs {
-			text := strings.TrimPrefix(id.String(), "alkey:")
-			if !strings.HasSuffix(text, "#*") && !slices.Contains(found, text) {
-				found = append(found, text)
-			}
-		}
-	}
-	slices.Sort(found)
-	return found
+	return f.backend.Published()
 }
 
 func (f *fixture) reasons() string {

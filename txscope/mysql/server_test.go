@@ -118,7 +118,7 @@ func TestPrivileges(t *testing.T) {
 			}
 			cfg := f.config.Clone()
 			cfg.User = "app_" + name
-			db := f.wrap(cfg, txscope.WithLogger(f.logger()))
+			db := f.wrap(cfg, txscope.WithLogger(f.log.Logger()))
 			if got := f.published(func() { f.execOn(db, c.query) }); strings.Join(got, " ") != c.want {
 				t.Errorf("published %v, want %s", got, c.want)
 			}

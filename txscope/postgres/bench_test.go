@@ -3,7 +3,6 @@ package postgres_test
 import (
 	"context"
 	"database/sql"
-	"runtime"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -16,22 +15,20 @@ import (
 
 // BenchmarkDriver compares the wrapped driver with the bare one, each on a table of its own.
 func BenchmarkDriver(b *testing.B) {
-	for _, work := range []struct {
+	for _, c := range []struct {
 		name string
-		on   func(b *testing.B, db *sql.DB) func()
+		work versus.Work
 	}{
-		{"select", selects},
-		{"prepared", prepared},
-		{"update", updates},
-		{"update-returning", updatesByName},
-		{"update-alone", updatesAlone},
-		{"insert", inserts},
+		{"select", versus.Select(`SELECT name, email FROM users WHERE id = $1`)},
+		{"prepared", versus.SelectPrepared(`SELECT name, email FROM users WHERE id = $1`)},
+		{"update", versus.ExecInTx(`UPDATE users SET visits = visits + 1 WHERE id = $1`, versus.User)},
+		{"update-returning", versus.ExecInTx(`UPDATE users SET visits = visits + $2 WHERE name = $1`, versus.Args("user 77", 1))},
+		{"update-alone", versus.Exec(`UPDATE users SET visits = visits + 1 WHERE id = $1`, versus.User)},
+		{"insert", versus.ExecInTx(`INSERT INTO users (email, visits) VALUES ($1, $2)`, versus.Args("x@example.com", 1))},
 		{"insert-returning", insertsReturning},
-		{"update-10000", updatesOfMany},
+		{"update-10000", versus.ExecInTx(`UPDATE many SET v = v + $1`, versus.Args(1))},
 	} {
-		b.Run("work="+work.name, func(b *testing.B) {
-			versus.Run(b, work.on(b, benchDB(b, false)), work.on(b, benchDB(b, true)))
-		})
+		b.Run("work="+c.name, func(b *testing.B) { versus.Drivers(b, benchDB, c.work) })
 	}
 }
 
@@ -61,79 +58,6 @@ func benchDB(b *testing.B, wrapped bool) *sql.DB {
 	return db
 }
 
-func selects(b *testing.B, db *sql.DB) func() {
-	var name, email string
-	i := 0
-	return func() {
-		i++
-		row := db.QueryRow(`SELECT name, email FROM users WHERE id = $1`, i%1000+1)
-		if err := row.Scan(&name, &email); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func prepared(b *testing.B, db *sql.DB) func() {
-	stmt, err := db.Prepare(`SELECT name, email FROM users WHERE id = $1`)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = stmt.Close() })
-	var name, email string
-	i := 0
-	return func() {
-		i++
-		if err := stmt.QueryRow(i%1000+1).Scan(&name, &email); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func inTx(b *testing.B, db *sql.DB, query string, args ...any) {
-	tx, err := db.BeginTx(context.Background(), nil)
-	if err != nil {
-		b.Fatal(err)
-	}
-	if _, err := tx.Exec(query, args...); err != nil {
-		b.Fatal(err)
-	}
-	if err := tx.Commit(); err != nil {
-		b.Fatal(err)
-	}
-}
-
-func updates(b *testing.B, db *sql.DB) func() {
-	i := 0
-	return func() {
-		i++
-		inTx(b, db, `UPDATE users SET visits = visits + 1 WHERE id = $1`, i%1000+1)
-	}
-}
-
-func updatesByName(b *testing.B, db *sql.DB) func() {
-	i := 0
-	return func() {
-		i++
-		inTx(b, db, `UPDATE users SET visits = visits + $2 WHERE name = $1`, "user 77", 1)
-	}
-}
-
-func updatesAlone(b *testing.B, db *sql.DB) func() {
-	i := 0
-	return func() {
-		i++
-		if _, err := db.Exec(`UPDATE users SET visits = visits + 1 WHERE id = $1`, i%1000+1); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func inserts(b *testing.B, db *sql.DB) func() {
-	return func() {
-		inTx(b, db, `INSERT INTO users (email, visits) VALUES ($1, $2)`, "x@example.com", 1)
-	}
-}
-
 func insertsReturning(b *testing.B, db *sql.DB) func() {
 	var id int64
 	return func() {
@@ -143,50 +67,13 @@ func insertsReturning(b *testing.B, db *sql.DB) func() {
 	}
 }
 
-func updatesOfMany(b *testing.B, db *sql.DB) func() {
-	return func() {
-		inTx(b, db, `UPDATE many SET v = v + $1`, 1)
-	}
-}
-
-// BenchmarkIdle measures what an idle connection keeps.
+// BenchmarkIdle reports what a connection keeps that has run a few statements.
 func BenchmarkIdle(b *testing.B) {
-	for _, wrapped := range []bool{false, true} {
-		name := "by=baseline"
-		if wrapped {
-			name = "by=alkey"
+	versus.IdleConnections(b, benchDB, func(ctx context.Context, c *sql.Conn) error {
+		if _, err := c.ExecContext(ctx, `UPDATE users SET visits = visits + 1 WHERE id = 1`); err != nil {
+			return err
 		}
-		b.Run(name, func(b *testing.B) {
-			db := benchDB(b, wrapped)
-			const n = 40
-			for b.Loop() {
-				before := heap()
-				var conns []*sql.Conn
-				for range n {
-					c, err := db.Conn(context.Background())
-					if err != nil {
-						b.Fatal(err)
-					}
-					if _, err := c.ExecContext(context.Background(), `UPDATE users SET visits = 1 WHERE id = 1`); err != nil {
-						b.Fatal(err)
-					}
-					conns = append(conns, c)
-				}
-				b.ReportMetric(float64(heap()-before)/n, "B/conn")
-				db.SetMaxIdleConns(0)
-				for _, c := range conns {
-					_ = c.Close()
-				}
-				db.SetMaxIdleConns(n)
-			}
-		})
-	}
-}
-
-func heap() int64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
+		var visits int
+		return c.QueryRowContext(ctx, `SELECT visits FROM users WHERE id = 1`).Scan(&visits)
+	})
 }

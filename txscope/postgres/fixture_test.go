@@ -1,13 +1,9 @@
 package postgres_test
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
-	"log/slog"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -35,24 +31,7 @@ type fixture struct {
 	store   *tokens.Store
 	db      *sql.DB
 	bare    *sql.DB
-	log     *lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
+	log     *txscopetest.Log
 }
 
 // setUp makes a database with the schema, which is run by the bare driver.
@@ -63,9 +42,8 @@ func setUp(t testing.TB, schema string, opts ...txscope.Option) *fixture {
 
 func setUpOn(t testing.TB, dsn, schema string, opts ...txscope.Option) *fixture {
 	t.Helper()
-	f := &fixture{TB: t, ctx: context.Background(), dsn: dsn, backend: txscopetest.NewBackend(), log: new(lockedBuffer)}
-	logger := slog.New(slog.NewTextHandler(f.log, nil))
-	f.store = tokens.New(f.backend, tokens.WithLogger(logger))
+	shared := txscopetest.NewFixture(t)
+	f := &fixture{TB: t, ctx: context.Background(), dsn: dsn, backend: shared.Backend, store: shared.Store, log: shared.Logged}
 	config, err := pgx.ParseConfig(dsn)
 	f.must(err)
 	f.bare = sql.OpenDB(stdlib.GetConnector(*config))
@@ -73,13 +51,10 @@ func setUpOn(t testing.TB, dsn, schema string, opts ...txscope.Option) *fixture 
 		_, err = f.bare.ExecContext(f.ctx, schema)
 		f.must(err)
 	}
-	c, err := txscope.Wrap(stdlib.GetConnector(*config), f.store, append([]txscope.Option{txscope.WithLogger(logger)}, opts...)...)
-	f.must(err)
-	f.db = sql.OpenDB(c)
+	f.db = shared.Wrap(stdlib.GetConnector(*config), opts...)
 	t.Cleanup(func() {
 		f.must(f.db.Close())
 		f.must(f.bare.Close())
-		_ = f.store.Close()
 	})
 	return f
 }
@@ -142,28 +117,7 @@ func (f *fixture) query(e execer, query string, args ...any) (all []string) {
 // published tells what was published since it was asked last: rows as "users#1", swept tables as
 // "users!", everything as "*!". What a table and everything is told beside is left out.
 func (f *fixture) published() string {
-	var all []string
-	for _, c := range f.backend.Calls() {
-		if c.Op != "publish" {
-			continue
-		}
-		for _, id := range c.IDs {
-			text := ""
-			switch {
-			case id.IsSweep():
-				text = id.Table + "!"
-			case id.IsTable() || id == tokens.Global:
-				continue
-			default:
-				text = id.Table + "#" + id.Row
-			}
-			if !slices.Contains(all, text) {
-				all = append(all, text)
-			}
-		}
-	}
-	slices.Sort(all)
-	return strings.Join(all, " ")
+	return strings.ReplaceAll(strings.Join(f.backend.Published(), " "), "#!", "!")
 }
 
 // reasons are those of the sweeps so far, by table.
