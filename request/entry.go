@@ -99,7 +99,7 @@ func (e *entry) here() bool {
 	if !ok {
 		return false
 	}
-	o, ok := k.openLocal(raw, e.mark)
+	o, ok := k.open(raw, e.mark)
 	if !ok || o.count > 0 || o.stamp != e.stamp {
 		return false
 	}
@@ -315,23 +315,19 @@ func (s *Scope) refresh(ctx context.Context, r *reading, stale []*entry) {
 	}
 }
 
-// openLocal is open for what the value store has found in this process.
-func (k *Kit) openLocal(value []byte, m *mark) (opened, bool) {
-	if _, only := k.values.(*cache.Memory); only {
+// open is open for what the value store has returned.
+func (k *Kit) open(value []byte, m *mark) (opened, bool) {
+	switch k.values.(type) {
+	case *cache.Memory, *cache.Redis: // which has a checksum of its own
 		return openWhole(value, m)
 	}
-	return open(value, m) // what is near may be a copy of what was damaged far away
+	return open(value, m)
 }
 
 // unpack reads what raw says of itself.
 func (e *entry) unpack() bool {
 	var ok bool
-	if e.copied {
-		e.opened, ok = e.scope.kit.openLocal(e.raw, e.mark)
-	} else {
-		e.opened, ok = open(e.raw, e.mark)
-	}
-	if ok {
+	if e.opened, ok = e.scope.kit.open(e.raw, e.mark); ok {
 		e.extras, ok = e.opened.identifiers()
 	}
 	if e.sound = ok; ok && len(e.extras)+len(e.known.extras) > 0 {

@@ -198,7 +198,8 @@ func (s *Scope) obtainPage(ctx context.Context, p *Page, base *entry, in *frame,
 		if !p.Alone && !notes.refused(base.key) {
 			leads = s.board(ctx, in, q, r, waiter, try <= maxBoardings)
 		}
-		if leads && s.landed(ctx, q, try) {
+		// To look once more, wherever it is stored, costs less than to make a page that was made since.
+		if leads && s.landed(ctx, q, try+1) {
 			if response := take(q); response != nil {
 				return response, PageFound
 			}

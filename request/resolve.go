@@ -110,7 +110,7 @@ func Resolve(ctx context.Context, parts ...*Part) error {
 	r.in, r.runner.parent = s.enclosing(ctx)
 	r.runner.waiting = 1
 	if r.room, ok = s.kit.rooms.Get().(*room); !ok {
-		r.room = &room{known: make(map[identity]*Part, len(parts))}
+		r.room = &room{known: make(map[*knownKey]*Part, len(parts))}
 	}
 	var crashed *crash
 	var err error
@@ -126,9 +126,9 @@ func Resolve(ctx context.Context, parts ...*Part) error {
 
 // room is memory for one call of Resolve after another.
 type room struct {
-	known   map[identity]*Part // what was asked for
-	fresh   []*Part            // of a level
-	entries []*entry           // of a level
+	known   map[*knownKey]*Part // what was asked for
+	fresh   []*Part             // of a level
+	entries []*entry            // of a level
 	reading reading
 }
 
@@ -136,7 +136,7 @@ type room struct {
 func (m *room) reset() {
 	const most = 1024
 	if len(m.known) > most {
-		m.known = make(map[identity]*Part)
+		m.known = make(map[*knownKey]*Part)
 	}
 	clear(m.known)
 	clear(m.fresh[:cap(m.fresh)])
@@ -272,21 +272,23 @@ func (r *resolver) enter(ctx context.Context, p *Part) (again bool, err error) {
 		return false, nil
 	}
 	e := &p.entry
-	if have := r.room.known[e.identity]; have != nil {
-		for at := p.parent; at != nil; at = at.parent {
-			if at == have {
-				return false, p.parent.frame.cycle([]identity{e.identity})
-			}
-		}
-		p.same = have
-		r.made = append(r.made, p)
-		return true, nil
+	if p.parent != nil {
+		err = p.parent.frame.cycle([]identity{e.identity})
+	} else if r.in != nil {
+		err = r.in.cycle([]identity{e.identity})
 	}
-	r.room.known[e.identity] = p
-	if r.in == nil {
+	if err != nil {
+		return false, err
+	}
+	// A key that was forgotten meanwhile is known by another address: then the part is found twice.
+	have := r.room.known[e.known]
+	if have == nil || have.entry.mark != e.mark {
+		r.room.known[e.known] = p
 		return false, nil
 	}
-	return false, r.in.cycle([]identity{e.identity})
+	p.same = have
+	r.made = append(r.made, p)
+	return true, nil
 }
 
 // fill fills parts that were not found, except those that others make, and returns the parts that they

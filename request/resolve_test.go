@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -108,6 +109,51 @@ func TestResolveKind(t *testing.T) {
 		if got := b.take(); got != c[1] {
 			t.Errorf("with %s it fills %q", c[0], got)
 		}
+	}
+}
+
+// TestPrepare: who prepares a part hears why its arguments make no key, and the log does not.
+func TestPrepare(t *testing.T) {
+	var log journal
+	f := newFetcher(t, request.Config{Logger: log.logger()})
+	b := new(book)
+	kind := request.NewKind("alkey:users#1/x", "", reflect.TypeFor[int]())
+	good := func() *request.Part {
+		p := b.part(user1, "x")
+		p.Kind = kind
+		return p
+	}
+	for i, filled := range []string{"x bad", "bad"} {
+		ctx := f.open(t)
+		s, _ := request.FromContext(ctx)
+		p, bad := good(), b.part(user1, "bad")
+		bad.Args = append(bad.Args, func() {})
+		if err := s.Prepare(p); err != nil {
+			t.Error(err)
+		}
+		p.Args = nil // it is not looked at again
+		if err := s.Prepare(bad); !errors.Is(err, tokens.ErrUnstable) || !strings.Contains(err.Error(), "argument 3") {
+			t.Errorf("%v", err)
+		}
+		if err := request.Resolve(ctx, p, bad); err != nil || string(p.Value) != "<x>" || string(bad.Value) != "<bad>" {
+			t.Errorf("%q, %q, %v", p.Value, bad.Value, err)
+		}
+		if got := b.take(); got != filled || p.Hit != (i > 0) || bad.Hit {
+			t.Errorf("filled %q, hit %t", got, p.Hit)
+		}
+	}
+	if key := f.last().Key; !strings.Contains(key, "alkey%3Ausers#1%2Fx/") {
+		t.Errorf("the name of the kind is not text in %q", key)
+	}
+	if lines := log.lines(); lines[0] != "" {
+		t.Errorf("logged: %q", lines)
+	}
+	alone := &request.Part{Kind: kind, Fill: b.part(user1, "alone").Fill}
+	if err := request.Resolve(f.open(t), alone); err != nil || string(alone.Value) != "<alone>" {
+		t.Errorf("a kind without arguments: %q, %v", alone.Value, err)
+	}
+	if got := log.count("at least one argument"); got != 0 {
+		t.Error("a kind without arguments makes no key")
 	}
 }
 

@@ -95,8 +95,8 @@ func open(value []byte, m *mark) (o opened, ok bool) {
 	return openWhole(value, m)
 }
 
-// openWhole is open for a value that has not left this process, so that no byte of it can be another than was
-// stored.
+// openWhole is open for a value of which no byte can be another than was stored: it has not left this process,
+// or somebody else has looked.
 func openWhole(value []byte, m *mark) (o opened, ok bool) {
 	if len(value) <= headerSize ||
 		string(value[:len(format)]) != format ||

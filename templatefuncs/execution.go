@@ -26,6 +26,7 @@ type execution struct {
 	page   int // of them, that are the page's own, which are the first
 	depth  int // of fragments, around the template that is being executed
 
+	failed  error // of a call that html/template knows by another name
 	latest  latest
 	options option // of the call that is being read
 	args    []any  // of the key that is being made
@@ -50,8 +51,8 @@ type call struct {
 }
 
 const (
-	// maxDepth bounds fragments in fragments. Browsers stop at some hundred elements.
-	maxDepth = 10_000
+	// maxDepth bounds fragments in fragments, each of which is a round trip. Browsers stop at some hundred elements.
+	maxDepth = 1000
 	// callsOfChunk is how many calls are allocated at once.
 	callsOfChunk = 32
 	// What is kept for the next page, at most.
@@ -63,12 +64,6 @@ const (
 func (e *execution) Write(p []byte) (int, error) {
 	e.out = append(e.out, p...)
 	return len(p), nil
-}
-
-// WriteString is part of io.StringWriter.
-func (e *execution) WriteString(s string) (int, error) {
-	e.out = append(e.out, s...)
-	return len(s), nil
 }
 
 // render makes the page. Then writeTo writes it.
@@ -126,11 +121,21 @@ func (e *execution) next() *call {
 	return c
 }
 
-// add notes that a fragment comes here.
-func (e *execution) add(o *outline, data reflect.Value, extras []reflect.Value) error {
-	if e.depth >= maxDepth {
+// check reports why there cannot be a fragment of that template here.
+func (e *execution) check(o *outline) error {
+	switch {
+	case e.bound.binding.scope == nil:
+		return e.bound.binding.missing()
+	case o.refused != nil:
+		return o.refused
+	case e.depth >= maxDepth:
 		return fmt.Errorf("exceeded maximum fragment depth (%d)", maxDepth)
 	}
+	return nil
+}
+
+// add notes that a fragment comes here.
+func (e *execution) add(o *outline, data reflect.Value, extras []reflect.Value) error {
 	b := &e.bound.binding
 	c := e.next()
 	c.execution, c.outline, c.data, c.at, c.depth = e, o, data, len(e.out), e.depth

@@ -124,8 +124,6 @@ func (b *binding) begin(args []reflect.Value) (e *execution, o *outline, rest []
 		return nil, nil, nil, b.missing()
 	case e == nil:
 		return nil, nil, nil, fmt.Errorf("%w: make one with templatefuncs.New and execute the template through it", ErrNoSet)
-	case b.scope == nil:
-		return nil, nil, nil, b.missing()
 	case len(args) == 0:
 		return nil, nil, nil, errors.New("the name of a template is missing")
 	}
@@ -141,8 +139,8 @@ func (b *binding) begin(args []reflect.Value) (e *execution, o *outline, rest []
 			return nil, nil, nil, fmt.Errorf("template %q not defined", name.String())
 		}
 	}
-	if o.refused != nil {
-		return nil, nil, nil, o.refused
+	if err := e.check(o); err != nil {
+		return nil, nil, nil, err
 	}
 	e.options = option{}
 	rest = args[1:]

@@ -3,8 +3,13 @@ package templatefuncs
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -53,4 +58,52 @@ func (p *pages) executeIn(ctx context.Context, set *Set, data any) (string, requ
 	var b strings.Builder
 	err := set.ExecuteContext(&b, ctx, "page", data)
 	return b.String(), scope.Stats(), err
+}
+
+func newTokens(t testing.TB) *tokens.Store {
+	store := tokens.NewMemory()
+	t.Cleanup(func() { _ = store.Close() })
+	return store
+}
+
+// recorder is a value store that tells its keys and counts how often it is asked.
+type recorder struct {
+	mu   sync.Mutex
+	m    map[string][]byte
+	gets int
+}
+
+func newRecorder() *recorder { return &recorder{m: make(map[string][]byte)} }
+
+func (r *recorder) Get(_ context.Context, keys []string) ([][]byte, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gets++
+	values := make([][]byte, len(keys))
+	for i, k := range keys {
+		values[i] = r.m[k]
+	}
+	return values, nil
+}
+
+func (r *recorder) Set(_ context.Context, key string, value []byte, _ time.Duration) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.m[key] = value
+	return nil
+}
+
+func (r *recorder) Close() error { return nil }
+
+func (r *recorder) keys() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.m))
+}
+
+// gc collects what nothing leads to, out of pools too.
+func gc() {
+	runtime.GC()
+	runtime.GC()
+	runtime.GC()
 }

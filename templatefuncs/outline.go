@@ -9,6 +9,7 @@ import (
 	"html/template"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"text/template/parse"
 	"time"
@@ -95,6 +96,9 @@ func read(tree *parse.Tree) (r reading, errs []error) {
 			}
 		case *parse.IdentifierNode:
 			r.words[n.Ident] = true
+			if strings.HasPrefix(n.Ident, simpleFragment) {
+				errs = append(errs, at(tree, n, errors.New("the name of the function is taken")))
+			}
 			if isFragment(n.Ident) && !proper[n] {
 				errs = append(errs, at(tree, n, errNotAlone))
 			}

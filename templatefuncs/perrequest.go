@@ -8,6 +8,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"unicode"
 )
 
@@ -34,7 +35,7 @@ type settings struct {
 //
 // What such a function returns is no part of a fragment's key. So vary tells what it depends on: the values that it
 // returns for a request become arguments of the keys of all fragments that call one of funcs, themselves
-// or by what is in them, and of no others. It is asked once for each execution, if at all. They must be
+// or by what is in them, and of no others. (A fragment whose name is computed may be any, and call any.) It is asked once for each execution, if at all. They must be
 // all that the functions make their answers of, and as few as can be: the language, and not the user.
 //
 // With a nil vary those fragments are made each time, and so are the fragments around them. That is right for
@@ -79,7 +80,7 @@ func (s *settings) check() error {
 		g.funcs = make(map[string]perRequest, len(g.given))
 		for _, name := range slices.Sorted(maps.Keys(g.given)) {
 			f, err := readPerRequest(name, g.given[name])
-			if err == nil && taken[name] {
+			if err == nil && (taken[name] || strings.HasPrefix(name, simpleFragment)) {
 				err = errors.New("the name is taken")
 			}
 			if err != nil {
