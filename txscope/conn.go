@@ -612,7 +612,11 @@ func (c *Conn) IsValid() bool {
 
 // rest settles what is left between two uses of the connection.
 func (c *Conn) rest() {
-	if c.lentBare || c.announced || c.undone {
+	switch {
+	case c.announced && !c.undone && !c.lentBare:
+		// The session said so after the statement, of which nobody knows any more that it went well.
+		c.finish(c.session.Judge(nil))
+	case c.lentBare, c.announced, c.undone:
 		c.settle(nil)
 	}
 	c.callDue()
@@ -630,8 +634,7 @@ func (c *Conn) Close() error {
 	if c.tx != nil {
 		verdict := VerdictUnknown
 		switch {
-		case c.announced:
-			verdict = VerdictCommitted // in doubt: it is published
+		case c.announced: // by closing the session
 		case c.undone, err == nil && c.unread == 0:
 			verdict = VerdictRolledBack
 		}

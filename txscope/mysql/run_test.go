@@ -287,3 +287,43 @@ func TestSemiConsistent(t *testing.T) {
 		t.Errorf("with a row that another had locked: published %v", got)
 	}
 }
+
+// TestLostAmongRows: a connection that is lost while a SELECT writes a table without transactions leaves
+// that in doubt, and takes what else the transaction has done with it: this is not taken for committed.
+func TestLostAmongRows(t *testing.T) {
+	for _, how := range []string{"rolled back", "closed"} {
+		t.Run(how, func(t *testing.T) {
+			f := setUp(t, nil)
+			f.execOn(f.bare, "CREATE FUNCTION log_it(x INT) RETURNS INT BEGIN INSERT INTO logs (v) VALUES (x); RETURN x; END")
+			row := tokens.Row("users", 1)
+			f.stamp(row)
+			ctx, scope := txscope.OpenScope(f.ctx, f.store)
+			conn := f.conn(f.db)
+			limited, cancel := context.WithCancel(ctx)
+			defer cancel()
+			tx, err := conn.BeginTx(limited, nil)
+			f.must(err)
+			if _, err := tx.ExecContext(ctx, "UPDATE users SET v = 77 WHERE id = 1"); err != nil {
+				t.Fatal(err)
+			}
+			// More than the server's buffer holds, so that it is not done with them.
+			rows, err := tx.QueryContext(limited, "SELECT log_it(id), REPEAT('x', 20000) FROM users, (SELECT 1 FROM seq_1_to_200) AS many")
+			f.must(err)
+			rows.Next()
+			got := f.published(func() {
+				cancel()
+				_ = rows.Close()
+				if how == "rolled back" && tx.Commit() == nil {
+					t.Error("a transaction was committed whose context had ended")
+				}
+				_ = conn.Close()
+			})
+			if slices.Contains(got, "users#1") {
+				t.Errorf("what was lost was published: %v", got)
+			}
+			if scope.Storable(row) {
+				t.Error("what was lost can be stored")
+			}
+		})
+	}
+}

@@ -144,7 +144,7 @@ func MySQL() Dialect {
 		DropIndex:      "DROP INDEX by_v ON notes",
 		Fail:           "IF(id = 3, (SELECT u.id FROM users u WHERE u.id <> notes.id + 100), id)",
 		driver: Suite{
-			Bare: true, ReadOnly: true, SavepointReplaces: true, ControlAtOnce: true, FoldsKeys: true,
+			Bare: true, BareBlinds: true, ReadOnly: true, SavepointReplaces: true, ControlAtOnce: true, FoldsKeys: true,
 			Begin:  []string{"BEGIN", "start transaction", "/* x */ BEGIN WORK -- y"},
 			Commit: []string{"COMMIT", "commit work", "COMMIT AND NO CHAIN"},
 		},

@@ -41,6 +41,8 @@ type writer struct {
 	dirty      changes
 	savepoints []savepoint
 
+	blind bool // as Suite.BareBlinds has it
+
 	steps []string // what was done, to tell
 }
 
@@ -499,6 +501,7 @@ func (w *writer) send(shape Statement, query string, args []any) error {
 	switch way {
 	case "bare":
 		w.exact = false
+		w.blind = w.suite.BareBlinds
 		err := w.conn.Raw(func(c any) error { return execBare(w.ctx, c.(*txscope.Conn).Bare(), query, args) })
 		if !w.open {
 			// What was written is settled when the connection is used again, or given back.
