@@ -5,9 +5,10 @@
 // opened is older than the scope knows. Beneath a router that has it already, and mounted twice, it
 // does nothing more.
 //
-// The http.ResponseWriter is passed on as it is, but for GET and HEAD: there it is one that checks the header
-// before it is written, for request.NotModified and for Config.Debug. It implements http.Flusher, http.Hijacker,
-// io.ReaderFrom and http.Pusher if the server's own does, and http.ResponseController works with it.
+// The http.ResponseWriter is passed on as it is, but for GET and HEAD: there it is one that checks the
+// header before it is written, for request.NotModified and for Config.Debug. It implements http.Flusher,
+// http.Hijacker, io.ReaderFrom and http.Pusher if the server's own does, and http.ResponseController works
+// with it.
 //
 // CachePage keeps whole responses.
 //

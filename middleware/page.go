@@ -3,6 +3,7 @@ package middleware
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/textproto"
 	"net/url"
@@ -16,8 +17,9 @@ import (
 // PageOption is how CachePage keeps responses.
 type PageOption func(*pages)
 
-// PageLimit sets how many bytes the body of a response can have that is kept. Larger ones pass as if there were
-// no CachePage, and at most that much of one is held in memory. Default: 1 MiB. It panics if limit is not positive.
+// PageLimit sets how many bytes the body of a response can have that is kept. Larger ones pass as if there
+// were no CachePage, and at most that much of one is held in memory. Default: 1 MiB. It panics if limit is
+// not positive.
 func PageLimit(limit int) PageOption {
 	if limit <= 0 {
 		panic(fmt.Sprintf("alkey: PageLimit(%d): a limit must be positive", limit))
@@ -26,13 +28,13 @@ func PageLimit(limit int) PageOption {
 }
 
 // PageHeaders adds to the headers that are kept with a response. Others are sent with the response that the
-// handler has made, and not with those that are found. These are kept already: Accept-CH,
+// handler has made, and not with those that are found. These are kept already: Accept-CH, Accept-Ranges,
 // Access-Control-*, Cache-Control, Content-Disposition, -Encoding, -Language, -Length, -Location,
-// -Security-Policy, -Security-Policy-Report-Only and -Type, Cross-Origin-*, ETag, Expires, Last-Modified, Link,
-// Origin-Agent-Cluster, Permissions-Policy, Referrer-Policy, Strict-Transport-Security, Vary,
-// X-Content-Type-Options, X-Frame-Options, X-Robots-Tag and X-XSS-Protection. It panics for a header that belongs to one
-// response or one connection: Set-Cookie, Date, Age, Server-Timing, Connection, Keep-Alive, Proxy-*, TE, Trailer,
-// Transfer-Encoding, Upgrade and WWW-Authenticate.
+// -Security-Policy, -Security-Policy-Report-Only and -Type, Cross-Origin-*, ETag, Expires, Last-Modified,
+// Link, Origin-Agent-Cluster, Permissions-Policy, Referrer-Policy, Strict-Transport-Security, Vary,
+// X-Content-Type-Options, X-Frame-Options, X-Robots-Tag and X-XSS-Protection. It panics for a header that
+// belongs to one response or one connection: Set-Cookie, Date, Age, Server-Timing, Connection, Keep-Alive,
+// Proxy-*, TE, Trailer, Transfer-Encoding, Upgrade and WWW-Authenticate.
 func PageHeaders(names ...string) PageOption {
 	list := make([]string, len(names))
 	for i, name := range names {
@@ -44,8 +46,9 @@ func PageHeaders(names ...string) PageOption {
 	return func(p *pages) { p.names = append(p.names, list...) }
 }
 
-// PageQuery names the parameters of the URL's query that tell pages apart. The others, and the order of all, make no
-// difference: the handler must not use them in the page. Default: all parameters. Without names: none.
+// PageQuery names the parameters of the URL's query that tell pages apart. The others, and the order of
+// all, make no difference: the handler must not use them in the page. Default: all parameters. Without
+// names: none. A query that is malformed counts as it is.
 func PageQuery(names ...string) PageOption {
 	list := slices.Clone(names)
 	return func(p *pages) { p.query, p.someQuery = append(p.query, list...), true }
@@ -56,8 +59,8 @@ const defaultLimit = 1 << 20
 
 // storedHeaders are kept by default.
 var storedHeaders = []string{
-	"Accept-Ch", "Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Length",
-	"Content-Location", "Content-Security-Policy", "Content-Security-Policy-Report-Only", "Content-Type",
+	"Accept-Ch", "Accept-Ranges", "Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language",
+	"Content-Length", "Content-Location", "Content-Security-Policy", "Content-Security-Policy-Report-Only", "Content-Type",
 	"Cross-Origin-Embedder-Policy", "Cross-Origin-Opener-Policy", "Cross-Origin-Resource-Policy", "Etag", "Expires",
 	"Last-Modified", "Link", "Origin-Agent-Cluster", "Permissions-Policy", "Referrer-Policy",
 	"Strict-Transport-Security", "Vary", "X-Content-Type-Options", "X-Frame-Options", "X-Robots-Tag", "X-Xss-Protection",
@@ -101,41 +104,47 @@ type pages struct {
 //		return []any{currentUser(r), tokens.Table("articles"), "front"}
 //	})
 //
-// The key also has the URL, with scheme, host, path and query: two routes do not share pages. By
-// default all parameters of the query count, in any order, so that none is forgotten; then who makes up
-// parameters fills the value store with pages that nobody asks for again. Say which count by PageQuery, and bound
-// the store (the one in process is). What else a handler reads of the request, such as a forwarded host, belongs into the
-// key, or its header's name into Vary.
+// The key also has the URL, with scheme, host, path and query: two routes do not share pages. By default
+// all parameters of the query count, in any order, so that none is forgotten; then who makes up parameters
+// fills the value store with pages that nobody asks for again. Say which count by PageQuery, and bound the
+// store (the one in process is). What else a handler reads of the request, such as a forwarded host,
+// belongs in the key, or its header's name in Vary.
 //
 // # What is kept
 //
-// A response of status 200 with the headers that PageHeaders lists, as far as the handler has set them, or a
-// middleware between CachePage and the handler. What stands in the header before is written by the middlewares
-// above, for each request. Vary is honoured: responses that name request headers there are found by requests that have the
-// same in them, and a page has as many variants as were asked for. Of what is in them a digest is kept.
+// A response of status 200 with the headers that PageHeaders lists, as far as the handler has set them, or
+// a middleware between CachePage and the handler. What stands in the header before is written by the
+// middlewares above, for each request. Vary is honoured: responses that name request headers there are
+// found by requests that have the same in them, and a page has as many variants as were asked for. Of what
+// is in them a digest is kept. An encoded response is one of a variant for its Accept-Encoding, even if
+// Vary does not say so.
 //
 // Not kept is a response
 //   - that sets a cookie, says no-store or private, or varies in "*", whoever has set that;
-//   - with a nonce in its Content-Security-Policy, with trailers, or for one origin (Access-Control-Allow-Origin) without Vary: Origin;
-//   - to a request with Authorization, unless it says public; such a request is not answered by others either;
-//   - that was flushed or hijacked, is longer than PageLimit or not as long as its Content-Length says, or that
-//     nobody has written anything of;
-//   - whose handler panicked, wrote a second status (an error that it met too late), or was done when the client had gone.
+//   - with a nonce in its Content-Security-Policy, with trailers, or for one origin
+//     (Access-Control-Allow-Origin) without Vary: Origin;
+//   - to a request with Authorization, unless it says public; such a request is not answered by others
+//     either;
+//   - that was flushed or hijacked, is longer than PageLimit or not as long as its Content-Length says, or
+//     that nobody has written anything of;
+//   - whose handler panicked, wrote a second status (an error that it met too late), or was done when the
+//     client had gone.
 //
-// Requests with a body, Range, If-Match or If-Unmodified-Since, and with Upgrade, are passed on. HEAD is answered from what GET has left. Other
-// methods are passed on.
+// Requests with a body, Range, If-Match or If-Unmodified-Since, and with Upgrade, are passed on. HEAD is
+// answered from what GET has left. Other methods are passed on.
 //
 // # How it is served
 //
 // If the response has an ETag, and If-None-Match matches it, the client gets 304 Not Modified.
-// If-Modified-Since alone never is enough. The handler sees neither of the two while its
-// response may be kept: others want it whole. request.NotModified works all the same; what it says of Cache-Control by
+// If-Modified-Since alone never is enough. The handler sees neither of the two while its response may be
+// kept: others want it whole. request.NotModified works all the same; what it says of Cache-Control by
 // default, private, keeps the response from being stored: set another before.
 //
-// Requests for one page that come at the same time wait for one of them to make it, each no longer than its own
-// context, and take the response if it is one for them. A request whose response cannot be kept makes no others wait, nor
-// does a client that is slow or goes away. A response that may be kept is sent when it is complete; one that
-// may not, from where that is known. Early hints (1xx) are sent at once, and not repeated.
+// Requests for one page that come at the same time wait for one of them to make it, each no longer than its
+// own context, and take the response if it is one for them. A request whose response cannot be kept makes
+// no others wait, nor does a client that is slow or goes away. A response that may be kept is sent when it
+// is complete; one that may not, from where that is known. If the handler panics before that nothing is
+// sent, and who recovers may answer. Early hints (1xx) are sent at once, and not repeated.
 //
 // CachePage panics if key is nil; the handler it makes panics if no middleware of alkey has seen the request.
 func CachePage(key func(r *http.Request) []any, opts ...PageOption) func(http.Handler) http.Handler {
@@ -226,15 +235,11 @@ func (p *pages) queryOf(raw string) string {
 		return ""
 	}
 	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return " " + raw // in which a handler may see more
+	}
 	if p.someQuery {
-		for name := range values {
-			if !slices.Contains(p.query, name) {
-				delete(values, name)
-			}
-		}
-	} else if err != nil {
-		// A handler may see more in it.
-		return " " + raw
+		maps.DeleteFunc(values, func(name string, _ []string) bool { return !slices.Contains(p.query, name) })
 	}
 	return values.Encode()
 }

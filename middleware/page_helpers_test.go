@@ -19,7 +19,6 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/alkey-go/alkey/middleware"
-	"github.com/alkey-go/alkey/request"
 	"github.com/alkey-go/alkey/tokens"
 )
 
@@ -243,12 +242,6 @@ func eventually(t testing.TB, what string, ok func() bool) {
 // text is a handler that writes a text.
 func text(s string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, s) }
-}
-
-// stats returns what the scope of a request has counted.
-func stats(r *http.Request) request.Stats {
-	s, _ := request.FromContext(r.Context())
-	return s.Stats()
 }
 
 // listing is a value store that shows all it has.

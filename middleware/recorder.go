@@ -110,19 +110,29 @@ func (c *recorder) pass() {
 	if c.header == nil {
 		return
 	}
-	c.restore(c.header)
+	trailers := c.restore(c.header)
 	c.writeHeader(http.StatusOK)
+	maps.Copy(c.under.Header(), trailers) // now they cannot change how the body is sent
 	if body := c.body; len(body) > 0 && c.state == passing {
 		c.body = nil
 		_, _ = c.under.Write(body) // if the client has gone the handler's next Write tells
 	}
 }
 
-// restore makes the header what it was, trailers that are written to it afterwards excepted.
-func (c *recorder) restore(was http.Header) {
+// restore makes the header what it was. It returns the trailers that have been written to it since.
+func (c *recorder) restore(was http.Header) (trailers http.Header) {
 	h := c.under.Header()
-	maps.DeleteFunc(h, func(name string, _ []string) bool { return !strings.HasPrefix(name, http.TrailerPrefix) })
+	for name, values := range h {
+		if strings.HasPrefix(name, http.TrailerPrefix) {
+			if trailers == nil {
+				trailers = make(http.Header)
+			}
+			trailers[name] = values
+		}
+	}
+	clear(h)
 	maps.Copy(h, was)
+	return trailers
 }
 
 // takes reports whether there is room for so many bytes. If there is not all passes.
@@ -244,8 +254,8 @@ func (c *recorder) send() {
 	}
 }
 
-// abort is called when the handler has not returned: it panics. Who recovers may write a response of his own, to
-// which the header of this one does not belong.
+// abort is called when the handler has not returned: it panics. Who recovers may write a response of his
+// own, to which the header of this one does not belong.
 func (c *recorder) abort() {
 	if c.state == holding && c.header != nil {
 		c.state = passing

@@ -37,7 +37,12 @@ func refusal(status int, before, h http.Header, authorized bool) (why string, va
 	if public = slices.Contains(control, "public"); authorized && !public {
 		return "authorization", nil, false
 	}
-	if vary, ok = varied(h["Vary"]); !ok {
+	names := h["Vary"]
+	if h.Get("Content-Encoding") != "" {
+		// Whoever has encoded it may have forgotten to say so.
+		names = append(names[:len(names):len(names)], "Accept-Encoding")
+	}
+	if vary, ok = varied(names); !ok {
 		return "vary", nil, false
 	}
 	for _, name := range []string{"Content-Security-Policy", "Content-Security-Policy-Report-Only"} {

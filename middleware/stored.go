@@ -10,8 +10,8 @@ import (
 //
 //	1 byte   flags
 //	varint   how long the header is
-//	header   for each name: a byte for what is done with it, the name, how many values follow, and
-//	         those; every text with its length in front
+//	header   how many names there are, and how many values in all; for each name a byte for what is done
+//	         with it, the name, how many values follow, and those; every text with its length in front
 //	body     the rest
 type stored struct {
 	public bool // it says so itself: those who are authorised may have it too
@@ -70,15 +70,22 @@ func (s *stored) apply(h http.Header) {
 }
 
 func (s *stored) encode() []byte {
+	values := 0
+	for _, c := range s.header {
+		values += len(c.values)
+	}
 	var header []byte
+	number := func(n int) { header = binary.AppendUvarint(header, uint64(n)) }
 	text := func(t string) {
-		header = binary.AppendUvarint(header, uint64(len(t)))
+		number(len(t))
 		header = append(header, t...)
 	}
+	number(len(s.header))
+	number(values)
 	for _, c := range s.header {
 		header = append(header, c.how)
 		text(c.name)
-		header = binary.AppendUvarint(header, uint64(len(c.values)))
+		number(len(c.values))
 		for _, v := range c.values {
 			text(v)
 		}
@@ -103,50 +110,60 @@ func decodeStored(b []byte) (s stored, ok bool) {
 		return stored{}, false
 	}
 	s.body = b[1+n+int(size):]
-	// One string for all texts: they live as long as each other.
+	// One string for all texts, and one list for all values: they live as long as each other.
 	r := reader{text: string(b[1+n : 1+n+int(size)])}
-	for r.text != "" && !r.broken {
-		c := change{how: r.text[0]}
-		r.text = r.text[1:]
-		c.name = r.next()
+	names, all := r.number(), r.number()
+	if names > size || all > size {
+		return stored{}, false
+	}
+	s.header = make([]change, names)
+	values := make([]string, all)
+	for i := range s.header {
+		c := &s.header[i]
+		c.how, c.name = r.byte(), r.next()
 		count := r.number()
-		if count > uint64(len(r.text)) {
+		if count > uint64(len(values)) {
 			return stored{}, false
 		}
-		c.values = make([]string, count)
-		for i := range c.values {
-			c.values[i] = r.next()
+		c.values, values = values[:count:count], values[count:]
+		for j := range c.values {
+			c.values[j] = r.next()
 		}
-		s.header = append(s.header, c)
 	}
-	return s, !r.broken
+	return s, !r.broken && r.text == ""
 }
 
-// reader reads texts from a text.
+// reader reads texts from a text. What it returns after the end counts for nothing.
 type reader struct {
 	text   string
 	broken bool
 }
 
-func (r *reader) number() uint64 {
-	for i, shift := 0, 0; i < len(r.text) && shift < 63; i, shift = i+1, shift+7 {
-		if r.text[i] < 0x80 {
-			var n uint64
-			for j := i; j >= 0; j-- {
-				n = n<<7 | uint64(r.text[j]&0x7f)
-			}
-			r.text = r.text[i+1:]
+func (r *reader) byte() byte {
+	if r.text == "" {
+		r.broken = true
+		return 0
+	}
+	c := r.text[0]
+	r.text = r.text[1:]
+	return c
+}
+
+func (r *reader) number() (n uint64) {
+	for shift := 0; shift < 63; shift += 7 {
+		c := r.byte()
+		if n |= uint64(c&0x7f) << shift; c < 0x80 {
 			return n
 		}
 	}
-	r.broken, r.text = true, ""
+	r.broken = true
 	return 0
 }
 
 func (r *reader) next() string {
 	n := r.number()
 	if n > uint64(len(r.text)) {
-		r.broken, r.text = true, ""
+		r.broken = true
 		return ""
 	}
 	t := r.text[:n]

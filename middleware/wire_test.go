@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	chimiddleware "github.com/go-chi/chi/v5/middleware"
+
 	"github.com/alkey-go/alkey/middleware"
 )
 
@@ -93,6 +95,9 @@ var responses = map[string]http.HandlerFunc{
 		fmt.Fprint(w, "a")
 	},
 	"a limit": text(strings.Repeat("a", 1<<20)),
+	"a file": func(w http.ResponseWriter, r *http.Request) {
+		http.ServeContent(w, r, "a.txt", time.Unix(1e9, 0), strings.NewReader("hello"))
+	},
 }
 
 // outer sets headers as middlewares above do.
@@ -157,8 +162,8 @@ var refused = map[string]http.HandlerFunc{
 	"created":            func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201); fmt.Fprint(w, "a") },
 	"no content":         func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204); _, _ = w.Write(nil) },
 	"not modified":       func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("ETag", `"a"`); w.WriteHeader(304) },
-	"elsewhere":          func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", 302) },
-	"forever elsewhere":  func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", 301) },
+	"elsewhere":          func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", http.StatusFound) },
+	"forever elsewhere":  func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", http.StatusMovedPermanently) },
 	"partial":            func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(206); fmt.Fprint(w, "a") },
 	"a cookie":           set("Set-Cookie", "a=b"),
 	"no-store":           set("Cache-Control", "no-store"),
@@ -200,6 +205,11 @@ var refused = map[string]http.HandlerFunc{
 	"a late trailer": func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, strings.Repeat("a", 5000))
 		w.Header().Set(http.TrailerPrefix+"X-Sum", "1")
+	},
+	"a late trailer of a short page": func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "a")
+		w.Header().Set(http.TrailerPrefix+"X-Sum", "1")
+		w.Header().Set("X-Late", "late")
 	},
 	"flushed": func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "a")
@@ -248,6 +258,77 @@ var refused = map[string]http.HandlerFunc{
 		_, _ = io.WriteString(w, strings.Repeat("a", 100))
 		panic(http.ErrAbortHandler)
 	},
+}
+
+// steps are what handlers do with a writer, by themselves harmless or not.
+var steps = []func(w http.ResponseWriter){
+	func(w http.ResponseWriter) { w.Header().Add("Link", "</a>") },
+	func(w http.ResponseWriter) { w.Header().Set("Content-Type", "text/x") },
+	func(w http.ResponseWriter) { w.Header()["Content-Type"] = nil },
+	func(w http.ResponseWriter) { w.Header().Set("Content-Length", "5") },
+	func(w http.ResponseWriter) { w.Header().Set("Content-Length", "3000") },
+	func(w http.ResponseWriter) { w.Header().Set("Content-Encoding", "x") },
+	func(w http.ResponseWriter) { w.Header().Del("X-Frame-Options") },
+	func(w http.ResponseWriter) { w.Header().Set("Cache-Control", "max-age=5") },
+	func(w http.ResponseWriter) { w.Header().Add("Set-Cookie", "a=b") },
+	func(w http.ResponseWriter) { w.Header().Set("Etag", `"a"`) },
+	func(w http.ResponseWriter) { w.Header().Set("Trailer", "X-T") },
+	func(w http.ResponseWriter) { w.Header().Set("X-T", "1") },
+	func(w http.ResponseWriter) { w.Header().Set(http.TrailerPrefix+"X-U", "1") },
+	func(w http.ResponseWriter) { w.WriteHeader(200) },
+	func(w http.ResponseWriter) { w.WriteHeader(404) },
+	func(w http.ResponseWriter) { w.WriteHeader(204) },
+	func(w http.ResponseWriter) { _, _ = w.Write(nil) },
+	func(w http.ResponseWriter) { _, _ = io.WriteString(w, "<p>") },
+	func(w http.ResponseWriter) { _, _ = w.Write([]byte("hello")) },
+	func(w http.ResponseWriter) { _, _ = w.Write([]byte(strings.Repeat("<b>", 1000))) },
+	func(w http.ResponseWriter) { _, _ = io.WriteString(w, strings.Repeat("b", 2048)) },
+	func(w http.ResponseWriter) { _, _ = io.Copy(w, strings.NewReader(strings.Repeat("c", 600))) },
+	func(w http.ResponseWriter) { _, _ = io.Copy(w, strings.NewReader(strings.Repeat("d", 40_000))) },
+	func(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() },
+	func(w http.ResponseWriter) { http.Error(w, "no", 500) },
+}
+
+// TestAnyHandler: whatever a handler does comes out as it would without CachePage.
+func TestAnyHandler(t *testing.T) {
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		for step := range strings.SplitSeq(r.URL.RawQuery, ".") {
+			n, err := strconv.Atoi(step)
+			if err != nil {
+				t.Error(err)
+			}
+			steps[n](w)
+		}
+	}
+	compress := chimiddleware.Compress(5, "text/x", "text/html")
+	for name, s := range map[string]setup{
+		"around":           {outside: []func(http.Handler) http.Handler{outer}},
+		"compress outside": {outside: []func(http.Handler) http.Handler{compress}},
+		"compress inside":  {inside: []func(http.Handler) http.Handler{outer, compress}},
+		"recover inside":   {inside: []func(http.Handler) http.Handler{chimiddleware.Recoverer}},
+	} {
+		s.handler = handler
+		s.opts = []middleware.PageOption{middleware.PageLimit(20_000), middleware.PageHeaders("X-T", "X-Request-Id")}
+		kept := newSite(t, s)
+		s.plain = true
+		plain := newSite(t, s)
+		for range 200 {
+			list := make([]string, 1+rand.IntN(6))
+			for i := range list {
+				list[i] = strconv.Itoa(rand.IntN(len(steps)))
+			}
+			line := "GET /?" + strings.Join(list, ".") + " HTTP/1." + strconv.Itoa(rand.IntN(2)) + "\r\nAccept-Encoding: gzip"
+			want := plain.raw(line)
+			for i := range 3 {
+				if got := kept.raw(line); got != want {
+					t.Fatalf("%s: %q, time %d: %.500q\nwant %.500q", name, line, i, got, want)
+				}
+			}
+		}
+		if n := kept.runs.Load(); n < 200 || n > 550 {
+			t.Errorf("%s: %d runs for 600 requests: nothing was found, or nothing was refused", name, n)
+		}
+	}
 }
 
 func set(header ...string) http.HandlerFunc {
@@ -372,6 +453,21 @@ func TestRequestsThatPass(t *testing.T) {
 	}
 	w.get("/")
 	w.ran("the page, again", 0)
+
+	// HEAD leaves nothing.
+	if a := w.do("HEAD", "/head"); a.body != "" || a.Header.Get("Content-Length") != "5" {
+		t.Errorf("%q %v", a.body, a.Header)
+	}
+	if a := w.get("/head"); a.body != "hello" {
+		t.Errorf("%q", a.body)
+	}
+	w.ran("HEAD and GET", 2)
+	w = newSite(t, setup{handler: func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Method) }})
+	w.do("HEAD", "/")
+	if a := w.get("/"); a.body != "GET" {
+		t.Errorf("%q", a.body)
+	}
+	w.ran("HEAD and GET of a handler that does not care", 2)
 }
 
 // TestAuthorized: what was made for who is authorised is his.

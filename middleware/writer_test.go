@@ -276,6 +276,10 @@ func TestETagIsChecked(t *testing.T) {
 		{"an error", func(_ *site, rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(500) }, false, 500},
 		{"not found", func(_ *site, rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(404) }, false, 404},
 		{"a hint before", func(_ *site, rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(103) }, true, 200},
+		{"a hint, then an own commit", func(_ *site, rw http.ResponseWriter, r *http.Request) {
+			rw.WriteHeader(103)
+			_ = txscope.Changed(r.Context(), article1)
+		}, false, 200},
 		{"an own tag", func(_ *site, rw http.ResponseWriter, r *http.Request) {
 			_ = txscope.Changed(r.Context(), article1)
 			rw.Header().Set("ETag", `"own"`)
@@ -309,6 +313,121 @@ func TestETagIsChecked(t *testing.T) {
 			b := w.get("/", "If-None-Match", a.Header.Get("ETag"))
 			if same := b.StatusCode == 304; same != (c.name == "nothing" || c.name == "a hint before" || c.name == "an own commit of something else") {
 				t.Errorf("%s, then %s: asked again: %d", c.name, write, b.StatusCode)
+			}
+		}
+	}
+}
+
+// TestConfirmedETag: a 304 has the tag that it confirms, though a page that was made now would not get it.
+func TestConfirmedETag(t *testing.T) {
+	taken := false
+	store := newStore(t)
+	w := newSite(t, setup{config: middleware.Config{Tokens: store}, plain: true, handler: func(rw http.ResponseWriter, r *http.Request) {
+		if taken {
+			open := store.Ledger().Begin()
+			open.Add(article1)
+			open.End(tokens.RolledBack)
+		}
+		if !request.NotModified(rw, r, article1) {
+			_, _ = io.WriteString(rw, "a")
+		}
+	}})
+	tag := w.get("/").Header.Get("ETag")
+	taken = true
+	if a := w.get("/"); a.Header.Get("ETag") != "" {
+		t.Errorf("made now: %q", a.Header.Get("ETag"))
+	}
+	if a := w.get("/", "If-None-Match", tag); a.StatusCode != 304 || a.Header.Get("ETag") != tag || tag == "" {
+		t.Errorf("confirmed: %d %q, want %q", a.StatusCode, a.Header.Get("ETag"), tag)
+	}
+}
+
+// noting is a writer that notes what it is asked for, and the sets of interfaces that one can have.
+type (
+	noting struct {
+		header http.Header
+		notes  []string
+	}
+	flushNoting  struct{ *noting }
+	hijackNoting struct{ *noting }
+	bothNoting   struct {
+		flushNoting
+		hijackNoting
+	}
+	pushNoting struct{ flushNoting }
+)
+
+func (n *noting) note(what string) { n.notes = append(n.notes, what) }
+
+func (n *noting) Header() http.Header         { return n.header }
+func (n *noting) WriteHeader(int)             {}
+func (n *noting) Write(p []byte) (int, error) { return len(p), nil }
+
+func (f flushNoting) Flush() { f.note("flush") }
+
+func (h hijackNoting) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	h.note("hijack")
+	return nil, nil, nil
+}
+
+func (b bothNoting) Header() http.Header         { return b.flushNoting.Header() }
+func (b bothNoting) WriteHeader(int)             {}
+func (b bothNoting) Write(p []byte) (int, error) { return len(p), nil }
+func (b bothNoting) ReadFrom(src io.Reader) (int64, error) {
+	b.flushNoting.note("read")
+	return io.Copy(io.Discard, src)
+}
+
+func (p pushNoting) Push(string, *http.PushOptions) error {
+	p.note("push")
+	return nil
+}
+
+// TestFrontsPassOn: each set of interfaces that a writer can have does what the one beneath does.
+func TestFrontsPassOn(t *testing.T) {
+	m := newMiddleware(t, middleware.Config{Tokens: newStore(t)})
+	page := middleware.CachePage(func(*http.Request) []any { return []any{"page"} })
+	for _, h := range []func(http.Handler) http.Handler{m, func(h http.Handler) http.Handler { return m(page(h)) }} {
+		for _, c := range []struct {
+			under func(*noting) http.ResponseWriter
+			want  string
+		}{
+			{func(n *noting) http.ResponseWriter { return n }, ""},
+			{func(n *noting) http.ResponseWriter { return flushNoting{n} }, "flush flush"},
+			{func(n *noting) http.ResponseWriter { return hijackNoting{n} }, "hijack hijack"},
+			{func(n *noting) http.ResponseWriter { return bothNoting{flushNoting{n}, hijackNoting{n}} }, "flush read hijack flush hijack"},
+			{func(n *noting) http.ResponseWriter { return pushNoting{flushNoting{n}} }, "flush push flush"},
+		} {
+			n := &noting{header: http.Header{}}
+			h(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				if f, ok := w.(http.Flusher); ok {
+					f.Flush()
+				}
+				if r, ok := w.(io.ReaderFrom); ok {
+					if k, err := r.ReadFrom(strings.NewReader("abc")); k != 3 || err != nil {
+						t.Error(k, err)
+					}
+				}
+				if p, ok := w.(http.Pusher); ok {
+					if err := p.Push("/", nil); err != nil {
+						t.Error(err)
+					}
+				}
+				if h, ok := w.(http.Hijacker); ok {
+					if _, _, err := h.Hijack(); err != nil {
+						t.Error(err)
+					}
+				}
+				control := http.NewResponseController(w)
+				if err := control.Flush(); (err == nil) != strings.Contains(c.want, "flush") {
+					t.Errorf("%q: flushed: %v", c.want, err)
+				}
+				if _, _, err := control.Hijack(); (err == nil) != strings.Contains(c.want, "hijack") {
+					t.Errorf("%q: hijacked: %v", c.want, err)
+				}
+			})).ServeHTTP(c.under(n), httptest.NewRequest("GET", "/", nil))
+			if got := strings.Join(n.notes, " "); got != c.want {
+				t.Errorf("%q, want %q", got, c.want)
 			}
 		}
 	}

@@ -32,9 +32,9 @@ type Page struct {
 
 	// Fits reports whether a stored response may answer the request. It does not modify it.
 	Fits func(response []byte) bool
-	// Make makes the response, on the caller's goroutine. What it asks for with ctx, or through the
-	// request meanwhile, is what the page depends on. It returns the response as it is to be stored, nil
-	// for one that is not, and the names of the request headers that it was chosen by: canonical, sorted, each
+	// Make makes the response, on the caller's goroutine. What it asks for with ctx, or through the request
+	// meanwhile, is what the page depends on. It returns the response as it is to be stored, nil for one
+	// that is not, and the names of the request headers that it was chosen by: canonical, sorted, each
 	// once, and no more than MaxVary.
 	Make func(ctx context.Context, fill *PageFill) (response []byte, vary []string)
 }
@@ -55,12 +55,12 @@ const (
 	PageMade
 )
 
-// ServePage returns the response that is stored for a page, if there is one that is up to date and fits, and
-// else has it made, and stores it. All is as for Fetch, with these differences. A page has variants: a
-// stored response answers requests that have the same in the headers that it was chosen by. Make runs on the caller's
-// goroutine, with ctx. Others who wait do so until it has returned, PageFill.Release was called, or
-// ctx has ended, and then take the response, if it would be a hit for them and fits, or make their own; nothing is stored of what was made
-// when ctx has ended. Make's panics are the caller's alone.
+// ServePage returns the response that is stored for a page, if there is one that is up to date and fits,
+// and else has it made, and stores it. All is as for Fetch, with these differences. A page has variants: a
+// stored response answers requests that have the same in the headers that it was chosen by. Make runs on
+// the caller's goroutine, with ctx. Others who wait do so until it has returned, PageFill.Release was
+// called, or ctx has ended, and then take the response, if it would be a hit for them and fits, or make
+// their own; nothing is stored of what was made when ctx has ended. Make's panics are the caller's alone.
 //
 // Arguments that make no key are logged, once each. The error wraps ErrNoScope if ctx carries no scope.
 func ServePage(ctx context.Context, p *Page) (response []byte, result PageResult, err error) {
@@ -247,8 +247,8 @@ type PageFill struct {
 }
 
 // Release says that the response will not be stored, and why, in one word: those who wait for it need not
-// wait any longer. If lasting is true that is likely to be so the next time, and requests for the page do not wait
-// for each other for some seconds. Make then returns no response.
+// wait any longer. If lasting is true that is likely to be so the next time, and requests for the page do
+// not wait for each other for some seconds. Make then returns no response.
 func (f *PageFill) Release(why string, lasting bool) {
 	f.scope.outcome(why)
 	// An error that a handler makes of its client's leaving says nothing of the next request.
@@ -432,32 +432,33 @@ func (p *Page) digest(vary []string) (digest [digestSize]byte) {
 	var b []byte
 	for _, name := range vary {
 		b = append(append(b, name...), 0)
-		b = appendNormal(b, p.Header[name])
-		b = append(b, '\n') // which no header has
+		b = appendLines(b, name, p.Header[name])
+		b = append(b, 0)
 	}
 	sum := sha256.Sum256(b)
 	copy(digest[:], sum[:])
 	return digest
 }
 
-// appendNormal appends the values of a header so that lists that differ in white space and in how they are
-// spread over lines are the same. What is absent differs from what is empty.
-func appendNormal(b []byte, values []string) []byte {
-	for _, value := range values {
-		if strings.Contains(value, `"`) {
-			// In quotes white space counts.
-			b = append(append(b, ','), value...)
+// appendLines appends the lines of a header. In those by which clients say what they accept it makes no
+// difference how a list is spaced and spread over lines. In others, such as Cookie, it may be the
+// difference between two users. What is absent differs from what is empty.
+func appendLines(b []byte, name string, lines []string) []byte {
+	lists := name == "Accept" || strings.HasPrefix(name, "Accept-")
+	for _, line := range lines {
+		if !lists || strings.Contains(line, `"`) { // in quotes white space counts
+			b = append(append(b, '\n'), line...) // which no header has
 			continue
 		}
-		for part := range strings.SplitSeq(value, ",") {
+		for part := range strings.SplitSeq(line, ",") {
 			b = append(append(b, ','), strings.Trim(part, " \t")...)
 		}
 	}
 	return b
 }
 
-// variantMark begins what no segment of a key can be: there "%" is followed by two hexadecimal digits, or begins
-// one of a few marks of package tokens.
+// variantMark begins what no segment of a key can be: there "%" is followed by two hexadecimal digits, or
+// begins one of a few marks of package tokens.
 const variantMark = "/%vary-"
 
 // variant returns a new entry for the request's variant of a page, of which nothing was looked for yet: base
@@ -489,11 +490,12 @@ func (p *Page) variant(base *entry, vary []string) *entry {
 	return e
 }
 
-// pageNotes are what a process remembers of the pages that were asked for last. What it has forgotten costs a round
-// trip, or a wait.
+// pageNotes are what a process remembers of the pages that were asked for last. What it has forgotten costs
+// a round trip, or a wait.
 type pageNotes struct {
-	mu         sync.RWMutex
-	young, old map[string]pageNote // by key; what is written goes to the young one, and when that is full the old one is dropped
+	mu sync.RWMutex
+	// By key. What is written goes to the young one, and when that is full the old one is dropped.
+	young, old map[string]pageNote
 }
 
 // pageNote is never changed, only replaced.

@@ -260,7 +260,8 @@ func TestDropETag(t *testing.T) {
 	}
 }
 
-// The middleware is what makes pages of responses. Whoever has another kind of response calls ServePage himself.
+// The middleware is what makes pages of responses. Whoever has another kind of response calls ServePage
+// himself.
 func ExampleServePage() {
 	store := tokens.NewMemory()
 	defer store.Close()
