@@ -181,7 +181,8 @@ type Recorder interface {
 	// Committing announces that what was added is about to be committed by the database itself: a
 	// statement outside of a transaction, or one that commits implicitly. It must be called before
 	// that can happen; it puts the fences up. With an error the commit must be prevented if it can
-	// be. For a COMMIT that the wrapper sends itself it does nothing more.
+	// be. For a COMMIT that the wrapper sends itself it does nothing more. Of a commit that is announced
+	// between two statements, Judge tells what became of it.
 	Committing() error
 
 	// Committed notes that what was announced has been committed, for certain, and that the call goes
