@@ -44,7 +44,8 @@ func appendEntry(name string, value []byte, ttl time.Duration, threshold int) []
 	entry[0] = formatPlain
 	if compress {
 		// The block is written where it belongs: there is room for the longest.
-		if block := s2.Encode(entry[body:body+room], value); len(block) <= len(value)-len(value)/8 {
+		// Every hit undoes what is done once: EncodeBetter takes a third longer, and decoding a quarter less.
+		if block := s2.EncodeBetter(entry[body:body+room], value); len(block) <= len(value)-len(value)/8 {
 			entry[0] = formatS2
 			entry = entry[:body+len(block)]
 		}
@@ -56,35 +57,48 @@ func appendEntry(name string, value []byte, ttl time.Duration, threshold int) []
 	return entry
 }
 
-// parseEntry returns the value of an entry, of which it may be a part, and how long it lives. It is
-// false for what is not an entry of that name, or is longer than limit.
-func parseEntry(name, text string, limit int) (value []byte, ttl time.Duration, ok bool) {
-	entry := bytesOf(text)
-	if len(entry) <= ttlAt || entry[0] != formatPlain && entry[0] != formatS2 ||
-		binary.BigEndian.Uint32(entry[checksumAt:]) != checksum(name, entry) {
-		return nil, 0, false
+// entry is what is known of a value before it is decompressed.
+type entry struct {
+	body []byte
+	size int // of the value
+	s2   bool
+	ttl  time.Duration
+}
+
+// parseEntry reads an entry but for its value. It is false for what is not an entry of that name, or
+// has a value that is longer than limit.
+func parseEntry(name, text string, limit int) (e entry, ok bool) {
+	whole := bytesOf(text)
+	if len(whole) <= ttlAt || whole[0] != formatPlain && whole[0] != formatS2 ||
+		binary.BigEndian.Uint32(whole[checksumAt:]) != checksum(name, whole) {
+		return entry{}, false
 	}
-	ms, n := binary.Uvarint(entry[ttlAt:])
+	ms, n := binary.Uvarint(whole[ttlAt:])
 	if n <= 0 || ms > uint64(maxTTL.Milliseconds()) {
-		return nil, 0, false
+		return entry{}, false
 	}
-	ttl = time.Duration(ms) * time.Millisecond
-	body := entry[ttlAt+n:]
-	if entry[0] == formatPlain {
-		return body, ttl, len(body) <= limit
+	e = entry{body: whole[ttlAt+n:], s2: whole[0] == formatS2, ttl: time.Duration(ms) * time.Millisecond}
+	if e.size = len(e.body); e.s2 {
+		// The length is what the block says of itself: it is checked before the memory is taken.
+		var err error
+		if e.size, err = s2.DecodedLen(e.body); err != nil {
+			return entry{}, false
+		}
 	}
-	// The length is what the block says of itself: it is checked before the memory is taken.
-	if size, err := s2.DecodedLen(body); err != nil || size > limit {
-		return nil, 0, false
+	return e, e.size <= limit
+}
+
+// value returns the value of an entry, of which it may be a part. What has to be decompressed goes into
+// room, which is as long as the value, or nil.
+func (e *entry) value(room []byte) (value []byte, ok bool) {
+	if !e.s2 {
+		return e.body, true
 	}
-	value, err := s2.Decode(nil, body)
-	if err != nil {
-		return nil, 0, false
+	if room == nil {
+		room = make([]byte, e.size)
 	}
-	if value == nil {
-		value = []byte{}
-	}
-	return value, ttl, true
+	value, err := s2.Decode(room, e.body)
+	return value, err == nil && value != nil
 }
 
 const maxTTL = time.Duration(1<<63 - 1)

@@ -13,6 +13,16 @@ import (
 	"pgregory.net/rapid"
 )
 
+// readEntry is parseEntry with the value.
+func readEntry(name, text string, limit int) (value []byte, ttl time.Duration, ok bool) {
+	e, ok := parseEntry(name, text, limit)
+	if !ok {
+		return nil, 0, false
+	}
+	value, ok = e.value(nil)
+	return value, e.ttl, ok
+}
+
 // TestEntryFormat fixes what lies on servers: other builds read it.
 func TestEntryFormat(t *testing.T) {
 	for _, c := range []struct {
@@ -28,7 +38,7 @@ func TestEntryFormat(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		value, ttl, ok := parseEntry("p:key", string(entry), 2000)
+		value, ttl, ok := readEntry("p:key", string(entry), 2000)
 		if !ok || value == nil || string(value) != c.value || ttl != c.ttl {
 			t.Errorf("%s is read as %.10q, %v, %v", c.entry, value, ttl, ok)
 		}
@@ -46,24 +56,24 @@ func TestEntryRoundTrip(t *testing.T) {
 		given := time.Duration(rapid.Int64Range(0, int64(maxTTL)).Draw(t, "ttl")).Truncate(time.Millisecond)
 		threshold := rapid.IntRange(-1, 2000).Draw(t, "threshold")
 		entry := string(appendEntry(name, value, given, threshold))
-		got, ttl, ok := parseEntry(name, entry, len(value))
+		got, ttl, ok := readEntry(name, entry, len(value))
 		if !ok || !bytes.Equal(got, value) || got == nil || ttl != given {
 			t.Fatalf("read as %q, %v, %v", got, ttl, ok)
 		}
 		if len(entry) > len(value)+maxHeader {
 			t.Fatalf("an entry of %d bytes for %d", len(entry), len(value))
 		}
-		if _, _, ok := parseEntry(name+"x", entry, len(value)); ok {
+		if _, _, ok := readEntry(name+"x", entry, len(value)); ok {
 			t.Fatal("it is another key's too")
 		}
 		if len(value) > 0 {
-			if got, _, ok := parseEntry(name, entry, len(value)-1); ok {
+			if got, _, ok := readEntry(name, entry, len(value)-1); ok {
 				t.Fatalf("%d bytes are over the limit", len(got))
 			}
 		}
 		damaged := []byte(entry)
 		damaged[rapid.IntRange(0, len(damaged)-1).Draw(t, "at")] ^= byte(1 << rapid.IntRange(0, 7).Draw(t, "bit"))
-		if _, _, ok := parseEntry(name, string(damaged), len(value)); ok {
+		if _, _, ok := readEntry(name, string(damaged), len(value)); ok {
 			t.Fatal("one bit is changed")
 		}
 	})
@@ -78,7 +88,7 @@ func TestEntryBomb(t *testing.T) {
 		return string(entry)
 	}
 	within := forge(s2.Encode(nil, make([]byte, limit)))
-	if value, _, ok := parseEntry("a", within, limit); !ok || len(value) != limit {
+	if value, _, ok := readEntry("a", within, limit); !ok || len(value) != limit {
 		t.Fatalf("%d bytes of %d, %v", len(value), limit, ok)
 	}
 	for name, bomb := range map[string]string{
@@ -89,7 +99,7 @@ func TestEntryBomb(t *testing.T) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		for range 100 {
-			if value, _, ok := parseEntry("a", bomb, limit); ok {
+			if value, _, ok := readEntry("a", bomb, limit); ok {
 				t.Fatalf("%s: %d bytes", name, len(value))
 			}
 		}
@@ -110,7 +120,7 @@ func FuzzEntry(f *testing.F) {
 	f.Add("\xa2\x00\x00\x00\x00\x00")
 	f.Fuzz(func(t *testing.T, text string) {
 		const limit = 1 << 16
-		if value, _, ok := parseEntry("key", text, limit); ok && (len(value) > limit || value == nil) {
+		if value, _, ok := readEntry("key", text, limit); ok && (len(value) > limit || value == nil) {
 			t.Errorf("%d bytes of %d", len(value), limit)
 		}
 		if len(text) < ttlAt {
@@ -118,14 +128,14 @@ func FuzzEntry(f *testing.F) {
 		}
 		forged := []byte(text)
 		binary.BigEndian.PutUint32(forged[checksumAt:], checksum("key", forged))
-		value, ttl, ok := parseEntry("key", string(forged), limit)
+		value, ttl, ok := readEntry("key", string(forged), limit)
 		if !ok {
 			return
 		}
 		if len(value) > limit || value == nil || ttl < 0 {
 			t.Errorf("%d bytes of %d, ttl %v", len(value), limit, ttl)
 		}
-		again, _, ok := parseEntry("key", string(appendEntry("key", value, ttl, 100)), limit)
+		again, _, ok := readEntry("key", string(appendEntry("key", value, ttl, 100)), limit)
 		if !ok || !bytes.Equal(again, value) {
 			t.Errorf("%q comes back as %q, %v", value, again, ok)
 		}

@@ -156,18 +156,8 @@ func (r *Redis) get(ctx context.Context, keys []string, values [][]byte, lives [
 		}
 	}
 	r.outage.answer()
-	for i, text := range got.texts {
-		value, ttl, ok := parseEntry(names[i], text, r.options.MaxValue)
-		if !ok {
-			continue
-		}
-		if at != nil {
-			i = at[i]
-		}
-		if values[i] = value; lives != nil {
-			lives[i] = ttl
-		}
-	}
+	d := parsing{names: names, texts: got.texts, limit: r.options.MaxValue, at: at, values: values, lives: lives}
+	d.run()
 	return nil
 }
 
@@ -182,8 +172,8 @@ func (r *Redis) ask(ctx context.Context, names []string) reply {
 	if r.single.Load() {
 		args := make([]any, 1, len(names)+1)
 		args[0] = "mget"
-		for _, name := range names {
-			args = append(args, name)
+		for i := range names {
+			args = append(args, &names[i]) // which saves the allocation of a copy
 		}
 		// One of strings costs an allocation a value less than MGet's. What is missing, or is no
 		// string, is "".
@@ -241,26 +231,12 @@ func (r *Redis) Set(ctx context.Context, key string, value []byte, ttl time.Dura
 		if up, _, err := r.outage.reachable(r, names); err != nil {
 			return err
 		} else if len(up) == 0 {
-			return fmt.Errorf("%w: the node of this key does not answer", ErrDown)
+			return errNode
 		}
 	}
-	var args []any
-	if ttl < 0 || len(value) > r.options.MaxValue {
-		args = []any{"del", names[0]}
-	} else {
-		if refused := r.refusal.Load(); refused != nil && time.Now().Before(refused.until) {
-			return refused.err
-		}
-		if own := r.options.TTL; ttl == 0 || own > 0 && own < ttl {
-			ttl = own
-		}
-		if ttl > 0 {
-			ttl = max(ttl, time.Millisecond)
-		}
-		args = []any{"set", names[0], appendEntry(names[0], value, ttl, r.options.CompressOver)}
-		if ttl > 0 {
-			args = append(args, "px", ttl.Milliseconds())
-		}
+	args, err := r.setting(names[0], value, ttl)
+	if err != nil {
+		return err
 	}
 	answer, err := within(ctx, r, r.options.Timeout, func(ctx context.Context) error {
 		return r.client.Process(ctx, redis.NewCmd(ctx, args...))
@@ -273,11 +249,41 @@ func (r *Redis) Set(ctx context.Context, key string, value []byte, ttl time.Dura
 		return nil
 	}
 	if _, refused := errors.AsType[redis.Error](err); refused {
-		err = fmt.Errorf("alkey: Redis refuses to store a value: %w", err)
-		r.refusal.Store(&refusal{time.Now().Add(refusalPause), err})
-		return err
+		return r.refused(err)
 	}
 	return r.failed(ctx, err, names)
+}
+
+// errNode is returned for a value in a Cluster.
+var errNode = fmt.Errorf("%w: the node of this key does not answer", ErrDown)
+
+// setting returns the command that sets a value. The error says that the server does not take any at
+// present.
+func (r *Redis) setting(name string, value []byte, ttl time.Duration) (args []any, err error) {
+	if ttl < 0 || len(value) > r.options.MaxValue {
+		return []any{"del", name}, nil
+	}
+	if refused := r.refusal.Load(); refused != nil && time.Now().Before(refused.until) {
+		return nil, refused.err
+	}
+	if own := r.options.TTL; ttl == 0 || own > 0 && own < ttl {
+		ttl = own
+	}
+	if ttl > 0 {
+		ttl = max(ttl, time.Millisecond)
+	}
+	args = []any{"set", name, appendEntry(name, value, ttl, r.options.CompressOver)}
+	if ttl > 0 {
+		args = append(args, "px", ttl.Milliseconds())
+	}
+	return args, nil
+}
+
+// refused makes of a server's answer what the caller gets, and begins the pause.
+func (r *Redis) refused(err error) error {
+	err = fmt.Errorf("alkey: Redis refuses to store a value: %w", err)
+	r.refusal.Store(&refusal{time.Now().Add(refusalPause), err})
+	return err
 }
 
 // Close is part of Store. The client stays open. A call that the client has not given up ends with

@@ -18,9 +18,10 @@ import (
 // keep the slice of keys, and are held to this contract by cachetest.Run.
 type Store interface {
 	// Get returns the values of keys, in order, with one round trip for all. What is not there is
-	// nil; a stored value is not, even if it is empty. The caller must not modify the values. A
-	// store that could answer for some of the keys only returns those, and nil for the others. An
-	// error comes without values: the store did not answer (ErrDown), ctx ended, or ErrClosed.
+	// nil; a stored value is not, even if it is empty. The caller must not modify the values, and who
+	// keeps some for long keeps copies: several can share memory. A store that could answer for some of
+	// the keys only returns those, and nil for the others. An error comes without values: the store did
+	// not answer (ErrDown), ctx ended, or ErrClosed.
 	Get(ctx context.Context, keys []string) ([][]byte, error)
 
 	// Set stores value under key and replaces what was there. The store may keep the slice: the
@@ -42,6 +43,35 @@ type Local interface {
 	// included, for as long as somebody has it: strings are made of it without a copy. Lookup never
 	// waits. If it is false, Get knows.
 	Lookup(key string) (value []byte, ok bool)
+}
+
+// Batcher is what a Store can implement for which many values at once cost less than one after the other.
+type Batcher interface {
+	// SetMany is Set for every item, and of several with one key the last counts. Each value is stored
+	// or not by itself: after an error nobody knows which are there, or will be. The store does not keep
+	// the list, and may keep the values. What takes too long is given up: an error too.
+	SetMany(ctx context.Context, items []Item) error
+}
+
+// Item is one value that SetMany stores, as Set takes it.
+type Item struct {
+	Key   string
+	Value []byte
+	TTL   time.Duration
+}
+
+// SetMany stores the items by s's own SetMany if it is a Batcher, and else one after the other until one
+// fails.
+func SetMany(ctx context.Context, s Store, items []Item) error {
+	if b, ok := s.(Batcher); ok {
+		return b.SetMany(ctx, items)
+	}
+	for _, item := range items {
+		if err := s.Set(ctx, item.Key, item.Value, item.TTL); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Errors of a Store.

@@ -171,17 +171,43 @@ func (t *tiered) Set(ctx context.Context, key string, value []byte, ttl time.Dur
 	l := t.lock(key)
 	before := l.sets.Load()
 	err := t.far.Set(ctx, key, value, ttl)
-	copied := t.ttl
-	if ttl != 0 {
-		copied = min(copied, ttl)
+	t.copy(l, before+1, Item{key, value, ttl})
+	return err
+}
+
+// SetMany is part of Batcher: far's SetMany, or its Sets one after the other until one fails.
+func (t *tiered) SetMany(ctx context.Context, items []Item) error {
+	if err := t.near.check(ctx); err != nil {
+		return err
+	}
+	expected := make(map[*lock]uint64, len(items))
+	for _, item := range items {
+		l := t.lock(item.Key)
+		expected[l] = l.sets.Load()
+	}
+	err := SetMany(ctx, t.far, items)
+	for _, item := range items {
+		l := t.lock(item.Key)
+		// Items share locks, and none of them is somebody else's Set.
+		expected[l]++
+		t.copy(l, expected[l], item)
+	}
+	return err
+}
+
+// copy sets in near what was set in far. If sets of its lock is not what is expected then, far may have
+// something else.
+func (t *tiered) copy(l *lock, expected uint64, item Item) {
+	ttl := t.ttl
+	if item.TTL != 0 {
+		ttl = min(ttl, item.TTL)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.sets.Add(1) != before+1 {
-		copied = -1
+	if l.sets.Add(1) != expected {
+		ttl = -1
 	}
-	t.near.set(key, value, copied)
-	return err
+	t.near.set(item.Key, item.Value, ttl)
 }
 
 // Close is part of Store.

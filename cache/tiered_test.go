@@ -1,6 +1,7 @@
 package cache_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -333,6 +334,71 @@ func TestTieredSetsAtOnce(t *testing.T) {
 	mustSet(t, s, "a", []byte("first"))
 	wantValues(t, far.Store, []string{"a"}, "second")
 	wantValues(t, s, []string{"a"}, "second")
+}
+
+// TestTieredSetsMany: the far store is asked once if it can take many; what it has, near has too.
+func TestTieredSetsMany(t *testing.T) {
+	client := clientOf(t, testserver.Redis(t))
+	far := cache.NewRedisWith(client, cache.RedisOptions{Timeout: patient})
+	s := cache.Tiered(cache.NewMemory(1<<20), far)
+	defer s.Close()
+	h := new(data)
+	client.AddHook(h)
+	items := itemsOf(200, 100) // many of which share locks
+	if err := cache.SetMany(t.Context(), s, items); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.take(); len(got) != 1 || got["pipeline"] != 1 {
+		t.Errorf("sent: %v", got)
+	}
+	for _, item := range items {
+		if v, ok := s.(cache.Local).Lookup(item.Key); !ok || !bytes.Equal(v, item.Value) {
+			t.Errorf("%s is not near: %q", item.Key, v)
+		}
+	}
+}
+
+// TestTieredSetsManyOfOthers: while many are set somebody sets one of them.
+func TestTieredSetsManyOfOthers(t *testing.T) {
+	near, far := cache.NewMemory(1<<20), &spy{Store: cache.NewMemory(1 << 20)}
+	s := cache.Tiered(near, far)
+	defer s.Close()
+	begun := false
+	far.stay = func() {
+		if begun {
+			return
+		}
+		begun = true
+		if err := s.Set(t.Context(), "b", []byte("other"), 0); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := cache.SetMany(t.Context(), s, []cache.Item{{Key: "a", Value: []byte("1")}, {Key: "b", Value: []byte("2")}}); err != nil {
+		t.Fatal(err)
+	}
+	if v, ok := near.Lookup("b"); ok {
+		t.Errorf("near has %q, and does not know which was last", v)
+	}
+	wantValues(t, s, []string{"a", "b"}, "1", "2")
+}
+
+// TestTieredSetsManyWhileFarFails: the first error ends it, and near has the values.
+func TestTieredSetsManyWhileFarFails(t *testing.T) {
+	near, far := cache.NewMemory(1<<20), &spy{Store: cache.NewMemory(1 << 20)}
+	s := cache.Tiered(near, far)
+	defer s.Close()
+	sets := 0
+	far.stay = func() { sets++ }
+	far.fail(cache.ErrDown)
+	items := itemsOf(3, 10)
+	if err := cache.SetMany(t.Context(), s, items); !errors.Is(err, cache.ErrDown) || sets != 0 {
+		t.Errorf("%v after %d Sets", err, sets)
+	}
+	for _, item := range items {
+		if _, ok := near.Lookup(item.Key); !ok {
+			t.Errorf("%s is not near", item.Key)
+		}
+	}
 }
 
 func TestTieredClosesBoth(t *testing.T) {

@@ -249,6 +249,15 @@ func (f *frame) add(id tokens.ID) {
 	f.ids = append(f.ids, id)
 }
 
+// Unstorable keeps what is being made through this request from being stored: the values of all fills that
+// are open, pages included. Call it where something goes into them that is for this request alone, such as
+// a CSRF token.
+func (s *Scope) Unstorable() {
+	if s.fills.any() {
+		s.fills.note(s, nil, Unstable)
+	}
+}
+
 // asked notes that a key was asked for, and why it is not storable.
 func (s *Scope) asked(v *version, reason Reason) {
 	s.counters.asked(reason)

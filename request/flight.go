@@ -183,9 +183,7 @@ func (t *flights) leave(r *runner) {
 // stop keeps others from joining r, and ends its context. It needs t.mu.
 func (t *flights) stop(r *runner) {
 	for _, f := range r.flights {
-		if t.open[f.key] == f {
-			delete(t.open, f.key)
-		}
+		t.remove(f)
 	}
 	if r.stop != nil {
 		r.stop()
@@ -259,9 +257,34 @@ func (t *flights) end(r *runner) {
 func (t *flights) land(f *flight, l landing) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.remove(f)
+	return t.show(f, l)
+}
+
+// approach is land for a value that is still to be stored: until the flight is dropped, those who come find
+// it here.
+func (t *flights) approach(f *flight, l landing) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.show(f, l)
+}
+
+// drop keeps others from joining a flight.
+func (t *flights) drop(f *flight) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.remove(f)
+}
+
+// remove is drop for who has t.mu.
+func (t *flights) remove(f *flight) {
 	if t.open[f.key] == f {
 		delete(t.open, f.key)
 	}
+}
+
+// show gives the result to those who wait, and reports whether there are any. It needs t.mu.
+func (t *flights) show(f *flight, l landing) bool {
 	if l.err != nil && (f.runner.left || errors.Is(l.err, context.Canceled) || errors.Is(l.err, context.DeadlineExceeded)) {
 		// It may be of the making of who is gone. Others have contexts of their own.
 		l.value, l.orphaned = nil, true

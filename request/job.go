@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/alkey-go/alkey/cache"
 	"github.com/alkey-go/alkey/tokens"
 )
 
@@ -20,6 +21,9 @@ type product struct {
 	decode func(payload []byte, kind byte) error
 
 	segments []tokens.Segment // of the arguments, where the entry does not live in one call
+
+	made  []byte // as it is stored, if others may have it
+	store bool   // made is to be stored
 
 	event FetchEvent
 	left  bool // the fill goes on without its caller, and with the rest of this
@@ -246,10 +250,13 @@ func (j *job) main(ctx context.Context) {
 		s.counters.fills.Add(int64(took))
 		ids, reason := s.fills.end(j.frame)
 		ended := ctx.Err() != nil || j.asker.Err() != nil && t.abandoned(j.runner)
-		for i, p := range j.products {
+		for _, p := range j.products {
 			p.event.Took = took
-			landings[i].err = j.err
-			landings[i].value = s.finish(ctx, p, ids, reason, j.err, ended)
+			s.prepare(ctx, p, ids, reason, j.err, ended)
+		}
+		s.store(ctx, j.products)
+		for i, p := range j.products {
+			landings[i].err, landings[i].value = j.err, p.made
 		}
 	}, func(c *crash) {
 		if c != nil {
@@ -277,39 +284,77 @@ func (j *job) main(ctx context.Context) {
 // have it, and for a fill that failed what tells them whether the error is theirs too. If ended is true
 // nobody wants it.
 func (s *Scope) finish(ctx context.Context, p *product, ids []tokens.ID, why Reason, failed error, ended bool) []byte {
+	s.prepare(ctx, p, ids, why, failed, ended)
+	s.store(ctx, []*product{p})
+	return p.made
+}
+
+// prepare is finish without the storing: it sets made and store.
+func (s *Scope) prepare(ctx context.Context, p *product, ids []tokens.ID, why Reason, failed error, ended bool) {
 	e := p.entry
 	s.counters.misses.Add(1)
 	p.event.Err = failed
+	p.made, p.store = nil, false
 	reason, extras := s.complete(ctx, e, ids, why)
 	p.event.Reason = reason
 	p.event.Dependencies = e.count
 	if reason != 0 || ended {
-		return nil
+		return
 	}
 	if failed != nil {
-		if p.flight == nil {
-			return nil
+		if p.flight != nil {
+			p.made = sealed(e.mark, e.stamp, present, extras, nil)
 		}
-		return sealed(e.mark, e.stamp, present, extras, nil)
+		return
 	}
 	payload, kind, err := p.encode()
 	if err != nil {
 		s.complain(ctx, err)
-		return nil
+		return
 	}
 	value := sealed(e.mark, e.stamp, kind, extras, payload)
 	if _, p.event.Reason = s.again(e); p.event.Reason != 0 {
-		return nil
+		return
+	}
+	s.kit.known.set(e.key, extras)
+	p.made, p.store = value, true
+}
+
+// store stores what was prepared, with one round trip for all. Whether a value may be stored is judged
+// once more, for each by itself: since it was made the request may have written.
+func (s *Scope) store(ctx context.Context, products []*product) {
+	items := make([]cache.Item, 0, len(products))
+	stored := make([]*product, 0, len(products))
+	for _, p := range products {
+		if !p.store {
+			continue
+		}
+		p.store = false
+		if _, p.event.Reason = s.again(p.entry); p.event.Reason != 0 {
+			p.made = nil
+			continue
+		}
+		items = append(items, cache.Item{Key: p.key, Value: p.made, TTL: p.ttl})
+		stored = append(stored, p)
+	}
+	if len(items) == 0 || ctx.Err() != nil {
+		return
 	}
 	k := s.kit
-	k.known.set(e.key, extras)
-	err = k.values.Set(ctx, e.key, value, e.ttl)
-	k.writing.report(ctx, k.config.Logger, "set", err)
-	if err == nil {
-		p.event.Stored = true
-		s.counters.stored.Add(1)
+	var err error
+	if len(items) == 1 {
+		err = k.values.Set(ctx, items[0].Key, items[0].Value, items[0].TTL)
+	} else {
+		err = cache.SetMany(ctx, k.values, items)
 	}
-	return value
+	k.writing.report(ctx, k.config.Logger, "set", err)
+	if err != nil {
+		return
+	}
+	for _, p := range stored {
+		p.event.Stored = true
+	}
+	s.counters.stored.Add(int32(len(stored)))
 }
 
 // complete adds to an entry what its value was found to depend on, and tells why the value may not be

@@ -20,7 +20,8 @@ type Part struct {
 	// Args are the arguments of the part's key, after the name of its Kind. Options can stand among them.
 	// Leases do not apply. They are not looked at again once the part is prepared.
 	Args []any
-	// Uncached parts are made each time.
+	// Uncached parts are made each time. What is around one depends on its Args all the same, and is not
+	// stored if these make no key.
 	Uncached bool
 	// Fill makes the part of texts and of other parts, in order. It runs on the caller's goroutine. What
 	// it asks for with its context, or through the request meanwhile, is what the part depends on, and so
@@ -114,7 +115,10 @@ func Resolve(ctx context.Context, parts ...*Part) error {
 	}
 	var crashed *crash
 	var err error
-	guarded(func() { err = r.resolve(ctx, parts) }, func(c *crash) {
+	guarded(func() {
+		err = r.resolve(ctx, parts)
+		r.store(ctx)
+	}, func(c *crash) {
 		crashed = c
 		r.close(c)
 	})
@@ -148,14 +152,20 @@ func (m *room) reset() {
 // Prepare returns: why the arguments make no key, as Scope.Key says it. Such a part is made each time.
 func (s *Scope) Prepare(p *Part) (err error) {
 	p.prepared = true
-	if p.Uncached {
-		return nil
-	}
 	e := &p.entry
 	e.scope = s
 	var args []any
 	args, e.settings = s.kit.withoutOptions(p.Args)
 	p.segments = p.segmentRoom[:0]
+	if p.Uncached {
+		if len(args) > 0 {
+			if p.segments, err = appendSegments(p.segments, args); err != nil {
+				e.first = Unstable
+			}
+		}
+		e.ids = appendIdentifiers(p.idRoom[:0], p.segments)
+		return nil
+	}
 	if p.Kind == nil {
 		e.mark = s.kit.markOf(marked{reflect.TypeFor[Part](), reflect.TypeFor[Part](), ""})
 	} else {
@@ -184,9 +194,10 @@ type resolver struct {
 	running bool
 	current *Part // whose Fill runs
 
-	room  *room
-	made  []*Part // by Fill, outer ones first
-	waits []*Part // for flights of others
+	room    *room
+	made    []*Part // by Fill, outer ones first
+	waits   []*Part // for flights of others
+	delayed delayed
 }
 
 func (r *resolver) resolve(ctx context.Context, parts []*Part) error {
@@ -199,6 +210,7 @@ func (r *resolver) resolve(ctx context.Context, parts []*Part) error {
 			}
 		}
 		settled := r.settle(ctx)
+		r.store(ctx)
 		if len(r.waits) == 0 {
 			if !settled {
 				return fmt.Errorf("%w: parts of a page are inside each other", ErrCycle)
@@ -233,6 +245,8 @@ func (r *resolver) level(ctx context.Context, parts []*Part, wait bool) ([]*Part
 		fresh = append(fresh, p)
 		if p.cached() {
 			entries = append(entries, &p.entry)
+		} else if s.fills.any() {
+			s.fills.note(s, p.entry.ids, p.entry.first)
 		}
 	}
 	err := s.lookupWith(ctx, &r.room.reading, entries)
@@ -427,10 +441,13 @@ func (r *resolver) finish(ctx context.Context, p *Part) {
 	if p.product == nil {
 		return
 	}
-	var l landing
-	l.value = s.finish(ctx, p.product, ids, reason, nil, ctx.Err() != nil)
+	s.prepare(ctx, p.product, ids, reason, nil, ctx.Err() != nil)
+	if p.store {
+		r.delay(ctx, p.product)
+		return
+	}
 	if p.flight != nil {
-		r.flights.land(p.flight, l)
+		r.flights.land(p.flight, landing{value: p.made})
 	}
 	s.report(ctx, p.product, nil)
 }
@@ -444,12 +461,15 @@ func (p *Part) handOn(s *Scope, to *frame) {
 	if p.frame != nil {
 		to.note(s, p.frame.ids, p.frame.reason)
 	}
-	if e := &p.entry; p.cached() {
-		_, reason := e.judge()
-		to.note(s, nil, reason)
-		for i := range e.count {
-			to.add(e.dependency(i).id)
-		}
+	e := &p.entry
+	if !p.cached() {
+		to.note(s, e.ids, e.first)
+		return
+	}
+	_, reason := e.judge()
+	to.note(s, nil, reason)
+	for i := range e.count {
+		to.add(e.dependency(i).id)
 	}
 }
 
@@ -492,6 +512,7 @@ func (r *resolver) close(c *crash) {
 	for _, f := range r.runner.flights {
 		select {
 		case <-f.done:
+			r.flights.drop(f)
 			continue
 		default:
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -162,7 +163,7 @@ func (s *Scope) resolve(ctx context.Context, v *version, segments []tokens.Segme
 	if !s.recall(v, segments) {
 		v.clear()
 		ids := appendIdentifiers(make([]tokens.ID, 0, len(segments)), segments)
-		read, generation, err := s.load(ctx, ids, false)
+		read, generation, err := s.load(ctx, ids, distinct(ids))
 		if err != nil {
 			v.first, v.usable = StoreDown, false
 			if errors.Is(err, tokens.ErrDown) {
@@ -180,6 +181,20 @@ func (s *Scope) resolve(ctx context.Context, v *version, segments []tokens.Segme
 	}
 	v.settle()
 	return nil
+}
+
+// distinct reports whether no id is there twice. Of many it does not know, and says no.
+func distinct(ids []tokens.ID) bool {
+	const most = 16
+	if len(ids) > most {
+		return false
+	}
+	for i := range ids {
+		if slices.Contains(ids[:i], ids[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // recall sets v from the memo. It is false if something is not there.

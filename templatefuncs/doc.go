@@ -24,10 +24,10 @@
 //
 //	<<fragment "card" .User>>
 //
-// is what <<template "card" .User>> writes, to the byte, but it comes from the cache if it is there: it is made
-// again when user 1 has changed, and when anything has that was asked for while it was made. That is what
-// other fragments in it are made of, and every key and every value that its functions and methods ask for
-// through the request. Nobody declares what is inside what.
+// is what <<template "card" .User>> writes, to the byte, but it comes from the cache if it is there: it is
+// made again when user 1 has changed, and when anything has that was asked for while it was made. That is
+// what other fragments in it are made of, and every key and every value that its functions and methods ask
+// for through the request. Nobody declares what is inside what.
 //
 //	<<fragments "row" .Users>>
 //
@@ -42,14 +42,16 @@
 //	<<fragment "card" .User (cacheTTL "10m")>>        kept for ten minutes at most; or a time.Duration
 //	<<fragment "card" .User (cacheIf .Anonymous)>>    made each time if that is false, as if has it
 //
-// (Inside a fragment that is found nothing is made.)
+// They say nothing of the fragments around: one that is found shows what was in it when it was made.
 //
-// The data is what a fragment is known by. A model stands for its row, and other data for all that is in it, as in
-// every key. So what a fragment shows of other rows than its model's must be known too: pass them after
-// the data, if they were loaded before the page is rendered, and nothing needs to be done if they are loaded in it
-// with a key or by Fetch.
+// The data is what a fragment is known by. A model stands for its row, and other data for all that is in
+// it, as in every key. So what a fragment shows of other rows than its model's must be known too: pass them
+// after the data, if they were loaded before the page is rendered, and nothing needs to be done if they are
+// loaded in it with a key or by Fetch.
 //
 //	<<fragment "card" .User .User.Orders>>
+//
+// A struct that embeds a model is that model: what else is in it goes after the data too.
 //
 // The template sees its data and nothing else, as with template. Data that makes no key, because there is a
 // function in it or a model inside a map, fails the page. Nil is data that never changes. A fragment also
@@ -62,9 +64,9 @@
 // and values are one round trip, however many fragments there are. Those that were not found are
 // rendered, one after the other, and the fragments in these are the next round trip.
 //
-// So a page with fragments is written when it is whole, and after an error nothing of it is. Pages without any are written as
-// they are rendered. And the data of fragments must not change while the page is rendered, as it does
-// if a range function hands out one variable again and again.
+// So a page with fragments is written when it is whole, and after an error nothing of it is. Pages without
+// any are written as they are rendered. And the data of fragments must not change while the page is
+// rendered, as it does if a range function hands out one variable again and again.
 //
 // Two requests that need the same fragment at the same time make it once. Errors in fragments are those of
 // html/template, and a page that failed stores nothing but the fragments in it that were whole. A fragment
@@ -73,18 +75,18 @@
 //
 // # Where fragments stand
 //
-// In the text of an element, and by themselves. In an attribute, a script, a style, a title or a comment html/template
-// would have to escape them for that place, and a fragment knows none but its own. [New] finds each of those, and each that is
-// an argument, a condition, the value of a variable or part of a pipeline, and says where it is. A fragment may well have
-// scripts and attributes inside.
+// In the text of an element, and by themselves. In an attribute, a script, a style, a title or a comment
+// html/template would have to escape them for that place, and a fragment knows none but its own. [New]
+// finds each of those, and each that is an argument, a condition, the value of a variable or part of a
+// pipeline, and says where it is. A fragment may well have scripts and attributes inside.
 //
-// The name may be computed, <<fragment .Kind .>>. Then the fragment is made again when any template of the set
-// is another.
+// The name may be computed, <<fragment .Kind .>>. A fragment around such a call is made again when any
+// template of the set is another.
 //
 // # Functions of the application
 //
 // Functions that are parsed with the templates are there in fragments too. What they return must follow from
 // their arguments, or from what they ask for through the request. For functions that answer for the
 // request itself (its language, its CSRF token) there is [PerRequest], which keeps their answers out
-// of other requests' pages.
+// of the fragments of other requests.
 package templatefuncs

@@ -11,9 +11,9 @@ import (
 	"text/template/parse"
 )
 
-// checkEscaping returns the templates that html/template does not execute by themselves, with its
-// reasons. The error is of those that are not parts of others either, and of fragments that stand where html/template
-// would not let them have HTML. It executes none of the templates.
+// checkEscaping returns the templates that html/template does not execute by themselves, with its reasons.
+// The error is of those that are not parts of others either, and of fragments that stand where
+// html/template would not let them have HTML. It executes none of the templates.
 func (b bodies) checkEscaping(all readings) (refused map[string]error, err error) {
 	refused = make(map[string]error)
 	accepted := make(map[string]bool) // as part of another
@@ -45,14 +45,13 @@ func (b bodies) checkEscaping(all readings) (refused map[string]error, err error
 	return refused, errors.Join(errs...)
 }
 
-// probeName is the name of the template that a probe executes.
+// probeName is the name of the template that a probe executes. New refuses it in sets.
 const probeName = "alkey:probe"
 
-// probe makes html/template escape one template without executing it: its escaper looks into
-// branches that are never taken. What it infers of one template it uses for the next, so every
-// probe begins anew, with the named template and its parts only.
+// probe makes html/template escape one template without executing it. What it infers of one template it
+// uses for the next, so every probe begins anew, with the named template and its parts only.
 func (b bodies) probe(name string, parts map[string]bool) (*template.Template, error) {
-	p, err := template.New(probeName).Parse(fmt.Sprintf("{{if false}}{{template %q}}{{end}}", name))
+	p, err := template.New(probeName).Parse(probeOf(name))
 	if err != nil {
 		return nil, err
 	}
@@ -75,6 +74,18 @@ func (b bodies) probe(name string, parts map[string]bool) (*template.Template, e
 		}
 	}
 	return p, err
+}
+
+// probeOf is a template that makes html/template escape the named ones and executes none of them: its
+// escaper looks into branches that are never taken.
+func probeOf(names ...string) string {
+	var b strings.Builder
+	b.WriteString("{{if false}}")
+	for _, name := range names {
+		fmt.Fprintf(&b, "{{template %q}}", name)
+	}
+	b.WriteString("{{end}}")
+	return b.String()
 }
 
 func inProbe(n parse.Node) bool {

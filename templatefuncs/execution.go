@@ -51,7 +51,8 @@ type call struct {
 }
 
 const (
-	// maxDepth bounds fragments in fragments, each of which is a round trip. Browsers stop at some hundred elements.
+	// maxDepth bounds fragments in fragments, each of which is a round trip. Browsers stop at some hundred
+	// elements.
 	maxDepth = 1000
 	// callsOfChunk is how many calls are allocated at once.
 	callsOfChunk = 32
@@ -140,14 +141,15 @@ func (e *execution) add(o *outline, data reflect.Value, extras []reflect.Value) 
 	c := e.next()
 	c.execution, c.outline, c.data, c.at, c.depth = e, o, data, len(e.out), e.depth
 	p := &c.part
-	p.Fill = c.fill
-	if p.Uncached = o.uncached || e.options.uncached; p.Uncached {
-		return nil
-	}
-	shape := e.shape(o, data)
+	p.Fill, p.Uncached = c.fill, o.uncached || e.options.uncached
 	args := e.args[:0]
-	for _, group := range o.groups {
-		args = append(args, e.vary(group)...)
+	varies := false
+	if !p.Uncached {
+		varies = e.shape(o, data).varies
+		p.Kind = e.latest.kind
+		for _, group := range o.groups {
+			args = append(args, e.vary(group)...)
+		}
 	}
 	args = append(args, argument(data))
 	for _, extra := range extras {
@@ -157,11 +159,11 @@ func (e *execution) add(o *outline, data reflect.Value, extras []reflect.Value) 
 		args = append(args, request.TTL(e.options.ttl))
 	}
 	e.args = args
-	p.Kind, p.Args = e.latest.kind, args
+	p.Args = args
 	err := b.scope.Prepare(p)
-	if err == nil && shape.varies {
+	if err == nil && varies {
 		// The data has an end, as is known now.
-		p.Args = append(args, shape.inside(data))
+		p.Args = append(args, e.set.shapes.inside(data))
 		err = b.scope.Prepare(p)
 	}
 	clear(args)

@@ -35,8 +35,8 @@ type article struct {
 
 func (*article) TableName() string { return "articles" }
 
-// vocabulary is what the texts of the articles are made of. Text has to be as dull as real text is: what is stored is
-// compressed.
+// vocabulary is what the texts of the articles are made of. Text has to be as dull as real text is: what is
+// stored is compressed.
 //
 //go:embed testdata/bench/words.txt
 var vocabulary string

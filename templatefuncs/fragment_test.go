@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -79,6 +80,51 @@ func TestFragmentDependencies(t *testing.T) {
 
 var other user
 
+// TestUncachedInside: a fragment depends on what is made each time inside it, whatever the condition says.
+func TestUncachedInside(t *testing.T) {
+	for _, call := range []string{
+		`{{fragment "inner" other (cacheIf false)}}`, `{{fragment "inner" other (cacheIf true)}}`, `{{fragment "inner" 1 other (cacheIf false)}}`,
+		`{{fragments "inner" others (cacheIf false)}}`, `{{fragment "between" 1 (cacheIf false)}}`,
+	} {
+		p := newPages(t)
+		p.know(t, user1, user2)
+		set := mustSet(t, `{{fragment "outer" .}}{{define "outer"}}[`+call+`]{{end}}{{define "between"}}{{fragment "inner" other (cacheIf false)}}{{end}}{{define "inner"}}({{name}}){{end}}`, template.FuncMap{
+			"other":  func() *user { return &other },
+			"others": func() []*user { return []*user{&other} },
+			"name":   func() string { return other.Name },
+		})
+		for _, name := range []string{"two", "TWO"} {
+			other = user{ID: 2, Name: name}
+			p.change(t, user2)
+			for range 2 {
+				got, stats, err := p.execute(t, set, &user{ID: 1})
+				if want := "[(" + name + ")]"; err != nil || got != want {
+					t.Errorf("%s: %q, %v; want %q", call, got, err, want)
+				}
+				if got != "" && stats.Hits+stats.Misses == 0 {
+					t.Errorf("%s: nothing is cached", call)
+				}
+			}
+		}
+	}
+}
+
+// TestUnstableInside: what makes no key can be shown by a fragment that is not cached. What is around it is
+// not stored: nobody knows when it must be made again.
+func TestUnstableInside(t *testing.T) {
+	store := newRecorder()
+	p := newPagesOver(t, newTokens(t), store, "test")
+	p.know(t, user1)
+	set := mustSet(t, `{{fragment "outer" .}}{{define "outer"}}[{{fragment "inner" inside (cacheIf false)}}]{{end}}{{define "inner"}}{{len .}}{{end}}`,
+		template.FuncMap{"inside": func() any { return [][]any{{&user{ID: 2}}} }})
+	for range 2 {
+		p.is(t, "always", set, &user{ID: 1}, "[1]", 0, 1)
+	}
+	if keys := store.keys(); len(keys) > 0 {
+		t.Errorf("stored: %q", keys)
+	}
+}
+
 // TestFragmentKeys: what is another fragment, and what is the same.
 func TestFragmentKeys(t *testing.T) {
 	p := newPages(t)
@@ -107,6 +153,40 @@ func TestFragmentKeys(t *testing.T) {
 		if err != nil || again != first {
 			t.Errorf("%+v is not found again: %q, then %q, %v", d, first, again, err)
 		}
+	}
+}
+
+// TestFragmentTypes: two types can have one name.
+func TestFragmentTypes(t *testing.T) {
+	of := func(inText bool) any {
+		if inText {
+			type row struct{ X string }
+			return row{"<b>"}
+		}
+		type row struct{ X template.HTML }
+		return row{"<b>"}
+	}
+	p := newPages(t)
+	set := mustSet(t, `{{fragment "f" .}}{{define "f"}}{{.Row.X}}{{end}}`)
+	type holder struct{ Row any }
+	for _, hold := range []func(row any) any{
+		func(row any) any { return map[string]any{"Row": row} },
+		func(row any) any { return holder{row} },
+		func(row any) any { // the type that differs is the data's own
+			t := reflect.StructOf([]reflect.StructField{{Name: "Row", Type: reflect.TypeOf(row)}})
+			v := reflect.New(t).Elem()
+			v.Field(0).Set(reflect.ValueOf(row))
+			return v.Interface()
+		},
+	} {
+		p.is(t, "HTML", set, hold(of(false)), "<b>", 0, 1)
+		p.is(t, "text", set, hold(of(true)), "&lt;b&gt;", 0, 1)
+		p.is(t, "text again", set, hold(of(true)), "&lt;b&gt;", 1, 0)
+	}
+	for range 2 { // they have one key, and take turns
+		set := mustSet(t, `{{fragment "f" .}}{{define "f"}}{{.X}}{{end}}`)
+		p.is(t, "data of HTML", set, of(false), "<b>", 0, 1)
+		p.is(t, "data of text", set, of(true), "&lt;b&gt;", 0, 1)
 	}
 }
 
@@ -188,7 +268,8 @@ func TestFragmentTTL(t *testing.T) {
 	})
 }
 
-// TestFragmentErrors: errors are html/template's, where and whatever they are, and nothing is left of a page that failed.
+// TestFragmentErrors: errors are html/template's, where and whatever they are, and nothing is left of a
+// page that failed.
 func TestFragmentErrors(t *testing.T) {
 	failed := errors.New("own error")
 	own := template.FuncMap{

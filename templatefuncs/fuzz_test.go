@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// FuzzFragments: whatever users write, in whatever fragments it stands, the page is what html/template makes of it without
-// fragments, also when all comes from the cache.
+// FuzzFragments: whatever users write, in whatever fragments it stands, the page is what html/template
+// makes of it without fragments, also when all comes from the cache.
 func FuzzFragments(f *testing.F) {
 	for _, text := range hostile {
 		f.Add(text, "x", true)

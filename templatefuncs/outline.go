@@ -21,8 +21,9 @@ import (
 type outline struct {
 	name string
 
-	// withCalls names the templates that have fragments in them: this one, and those that it includes.
-	withCalls []string
+	// calls says that there are fragments in the template, and paged that there are some in it or in what
+	// it includes.
+	calls, paged bool
 	// digest is of the template and of all that a fragment of it consists of.
 	digest string
 	// groups are the functions of single requests that a fragment of it may call, as places in the set's,
@@ -44,7 +45,7 @@ func (o *outline) kind(s *shape) *request.Kind {
 	if s.typ != nil {
 		name += ":" + s.typ.String()
 	}
-	kind, _ := o.kinds.LoadOrStore(s, request.NewKind(name, o.digest, s.typ))
+	kind, _ := o.kinds.LoadOrStore(s, request.NewKind(name, o.digest+s.digest, s.typ))
 	return kind.(*request.Kind)
 }
 
@@ -180,6 +181,9 @@ func bodiesOf(t *template.Template) bodies {
 // check tells what there is to know of all templates, and what is wrong with them.
 func (b bodies) check(groups []*group) (map[string]*outline, error) {
 	all, wrongCalls := b.read()
+	if b[probeName] != nil {
+		return nil, fmt.Errorf("template %q: the name is taken", probeName)
+	}
 	refused, wrongPlaces := b.checkEscaping(all)
 	if err := errors.Join(wrongCalls, wrongPlaces, b.checkTargets(all, refused)); err != nil {
 		return nil, err
@@ -221,12 +225,8 @@ func (b bodies) checkTargets(all readings, refused map[string]error) error {
 func (b bodies) outlines(all readings, refused map[string]error, groups []*group) map[string]*outline {
 	outlines := make(map[string]*outline, len(b))
 	for name := range b {
-		o := &outline{name: name, refused: refused[name]}
-		for part := range b.reach(name, all, false) {
-			if len(all[part].calls) > 0 {
-				o.withCalls = append(o.withCalls, part)
-			}
-		}
+		o := &outline{name: name, refused: refused[name], calls: len(all[name].calls) > 0}
+		o.paged = all.haveFragments(b.reach(name, all, false))
 		reached := b.reach(name, all, true)
 		sum := sha256.New()
 		for _, part := range slices.Sorted(maps.Keys(reached)) {

@@ -21,9 +21,9 @@ type settings struct {
 }
 
 // PerRequest gives the templates functions that answer for the request that executes them: what language it
-// wants, who is logged in. Their first parameter is a context.Context, which a template does not pass: it is the
-// request's, or that of the fragment in which the function is called. All else is as html/template has
-// it. Parse the templates with the same functions, so that their names are known:
+// wants, who is logged in. Their first parameter is a context.Context, which a template does not pass: it
+// is the request's, or that of the fragment in which the function is called. All else is as html/template
+// has it. Parse the templates with the same functions, so that their names are known:
 //
 //	perRequest := template.FuncMap{
 //		"t": func(ctx context.Context, text string) string { return translate(languageOf(ctx), text) },
@@ -33,16 +33,23 @@ type settings struct {
 //		return []any{languageOf(ctx)}
 //	}))
 //
-// What such a function returns is no part of a fragment's key. So vary tells what it depends on: the values that it
-// returns for a request become arguments of the keys of all fragments that call one of funcs, themselves
-// or by what is in them, and of no others. (A fragment whose name is computed may be any, and call any.) It is asked once for each execution, if at all. They must be
-// all that the functions make their answers of, and as few as can be: the language, and not the user.
+// What such a function returns is no part of a fragment's key. So vary tells what it depends on: the values
+// that it returns for a request become arguments of the keys of all fragments that call one of funcs,
+// themselves or by what is in them, and of no others. (What is in a fragment by a computed name may be any
+// template, and call any of them.) It is asked once for each execution, if at all. They must be all that
+// the functions make their answers of, and as few as can be: the language, and not the user.
 //
-// With a nil vary those fragments are made each time, and so are the fragments around them. That is right for
-// what is another in every response, such as a CSRF token or the nonce of a Content-Security-Policy.
+// Only fragments are told apart so. What is around the execution of a Set (a Fetch, a page that is cached
+// whole) has a key of its own, which must name what such functions depend on.
+//
+// With a nil vary those fragments are made each time, and so is all that is around them, a Fetch or a cached
+// page included. That is right for what is another in every response, such as a CSRF token or the nonce of a
+// Content-Security-Policy.
 // Better is to keep such a function out of fragments:
 //
-//	templatefuncs.PerRequest(template.FuncMap{"csrf": func(ctx context.Context) string { return csrf.TokenOf(ctx) }}, nil)
+//	templatefuncs.PerRequest(template.FuncMap{
+//		"csrf": func(ctx context.Context) string { return csrf.TokenOf(ctx) },
+//	}, nil)
 //
 // New refuses functions of another form, and names that are this package's or were given before.
 func PerRequest(funcs template.FuncMap, vary func(ctx context.Context) []any) Option {
@@ -137,6 +144,9 @@ func (g *group) bound(b *binding) template.FuncMap {
 	funcs := make(template.FuncMap, len(g.funcs))
 	for name, f := range g.funcs {
 		funcs[name] = reflect.MakeFunc(f.typ, func(args []reflect.Value) []reflect.Value {
+			if g.vary == nil && b.scope != nil {
+				b.scope.Unstorable() // by a Fetch or CachePage around the Set
+			}
 			args = append([]reflect.Value{reflect.ValueOf(&b.ctx).Elem()}, args...)
 			if f.many {
 				return f.fn.CallSlice(args)

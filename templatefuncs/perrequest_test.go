@@ -69,7 +69,8 @@ func TestPerRequest(t *testing.T) {
 	}
 }
 
-// TestPerRequestUnknown: what varies by nobody knows what is in no fragment that is stored, however far inside.
+// TestPerRequestUnknown: what varies by nobody knows what is in no fragment that is stored, however far
+// inside.
 func TestPerRequestUnknown(t *testing.T) {
 	n := 0
 	funcs := template.FuncMap{"token": func(context.Context) (int, error) { n++; return n, nil }}
@@ -105,7 +106,8 @@ func TestPerRequestUnknown(t *testing.T) {
 	}
 }
 
-// TestPerRequestContext: a function that asks for something inside a fragment makes it a dependency of that fragment.
+// TestPerRequestContext: a function that asks for something inside a fragment makes it a dependency of that
+// fragment.
 func TestPerRequestContext(t *testing.T) {
 	p := newPages(t)
 	p.know(t, user1, user2)
@@ -155,5 +157,37 @@ func TestVaryKeys(t *testing.T) {
 	vary = []any{func() {}}
 	if _, _, err := p.execute(t, set, map[string]string{"A": "x", "B": "y"}); err == nil || !errors.Is(err, tokens.ErrUnstable) || !strings.Contains(err.Error(), "error calling fragment") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestPerRequestInValue: what is for one request alone is not kept in a value around the Set.
+func TestPerRequestInValue(t *testing.T) {
+	p := newPages(t)
+	p.know(t, user1)
+	n := 0
+	token := template.FuncMap{"csrf": func(context.Context) int { n++; return n }}
+	for name, vary := range map[string]func(context.Context) []any{
+		"":     nil,
+		"kept": func(context.Context) []any { return nil },
+	} {
+		set, err := New(parsed(t, `{{csrf}}`, token), PerRequest(token, vary))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n = 0
+		for range 2 {
+			ctx, _ := p.kit.Open(t.Context())
+			_, err := request.Fetch(ctx, func(ctx context.Context) (string, error) {
+				var b strings.Builder
+				err := set.ExecuteContext(&b, ctx, "page", nil)
+				return b.String(), err
+			}, tokens.Row("users", 1), "value", name)
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if want := map[string]int{"": 2, "kept": 1}[name]; n != want {
+			t.Errorf("%q: made %d times, want %d", name, n, want)
+		}
 	}
 }

@@ -75,6 +75,7 @@ func TestRefused(t *testing.T) {
 		{"bad duration", `{{fragment "x" . (cacheTTL "soon")}}`, []string{"page:1:18:", "soon"}},
 		{"negative duration", `{{fragment "x" . (cacheTTL "-1s")}}`, []string{"page:1:18:", "-1s"}},
 		{"a taken name", `{{alkey_fragment 0 .}}`, []string{"page:1:2:", "taken"}},
+		{"a taken name of a template", `{{define "alkey:probe"}}x{{end}}`, []string{`"alkey:probe"`, "taken"}},
 		{"several", `<p title="{{fragment "x" .}}">{{fragment "gone"}}`, []string{"page:1:12:", "page:1:32:"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

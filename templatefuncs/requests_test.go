@@ -19,7 +19,8 @@ import (
 	_ "github.com/alkey-go/alkey/txscope/sqlite"
 )
 
-// TestFragmentsOfADatabase: a page shows what was committed, its own request's writes, and never what was rolled back.
+// TestFragmentsOfADatabase: a page shows what was committed, its own request's writes, and never what was
+// rolled back.
 func TestFragmentsOfADatabase(t *testing.T) {
 	p := newPages(t)
 	db, err := txscope.Open("sqlite", filepath.Join(t.TempDir(), "app.db"), p.store)
@@ -164,8 +165,8 @@ func (f *flights) take() (string, int) {
 	return sent, together
 }
 
-// TestFragmentRoundTrips: a page of a hundred fragments that are all found costs one round trip, for tokens and
-// values at the same time, and one more for each level of what changed.
+// TestFragmentRoundTrips: a page of a hundred fragments that are all found costs one round trip, for tokens
+// and values at the same time, and one more for each level of what changed.
 func TestFragmentRoundTrips(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: testserver.Redis(t).Addr(), ContextTimeoutEnabled: true})
 	defer client.Close()
@@ -208,7 +209,8 @@ func TestFragmentRoundTrips(t *testing.T) {
 	}
 }
 
-// TestFragmentsConcurrently: many requests and writers share a set and everything else, and every page is whole.
+// TestFragmentsConcurrently: many requests and writers share a set and everything else, and every page is
+// whole.
 func TestFragmentsConcurrently(t *testing.T) {
 	p := newPages(t)
 	set := mustSet(t, `{{fragments "row" .}}{{fragment "last" last}}{{define "row"}}[{{.ID}}{{fragment "name" .}}]{{end}}{{define "name"}}({{.Name}}){{end}}{{define "last"}}{{fragment "name" .}}{{end}}`,

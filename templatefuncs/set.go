@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"reflect"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	texttemplate "text/template"
@@ -43,9 +44,9 @@ var ErrNoRequest = errors.New("alkey: no request")
 // cannot escape. A template that is refused on its own is accepted as part of one that is not:
 // <<define "attributes">>href="<<.>>" title="<<end>> may be the beginning of a tag's attributes.
 //
-// Fragments are checked too. The error says, for each call that is wrong, where it is: one that stands elsewhere
-// than in the text of an element, or not by itself; one that names a template that is not there, or that
-// cannot stand by itself.
+// Fragments are checked too. The error says, for each call that is wrong, where it is: one that stands
+// elsewhere than in the text of an element, or not by itself; one that names a template that is not there,
+// or that cannot stand by itself.
 func New(t *template.Template, opts ...Option) (*Set, error) {
 	if t == nil {
 		return nil, errors.New("alkey: templatefuncs.New: no template")
@@ -67,7 +68,32 @@ func New(t *template.Template, opts ...Option) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("alkey: templatefuncs.New: %w", err)
 	}
-	return &Set{source: source, outlines: outlines, groups: set.groups}, nil
+	s := &Set{source: source, outlines: outlines, groups: set.groups}
+	if err := s.addProbe(); err != nil {
+		return nil, fmt.Errorf("alkey: templatefuncs.New: %w", err)
+	}
+	first, err := s.clone() // which tells whether html/template takes all templates together
+	if err != nil {
+		return nil, err
+	}
+	s.put(first)
+	return s, nil
+}
+
+// addProbe adds the template that clone escapes all others by.
+func (s *Set) addProbe() error {
+	var names []string
+	for name, o := range s.outlines {
+		if o.refused == nil {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	probe, err := template.New(probeName).Parse(probeOf(names...))
+	if err == nil {
+		_, err = s.source.AddParseTree(probeName, probe.Tree)
+	}
+	return err
 }
 
 // MaxIdle is how many clones a Set keeps for executions to come: four for every processor that Go
@@ -77,8 +103,8 @@ func MaxIdle() int { return max(16, 4*runtime.GOMAXPROCS(0)) }
 // Execute writes the template of that name for a request, as html/template's ExecuteTemplate does:
 // its errors are returned as they are, and what was written before one stays written.
 //
-// A template with fragments, or that includes some, is written when the page is whole. After an error nothing of
-// it is.
+// A template with fragments, or that includes some, is written when the page is whole. After an error
+// nothing of it is.
 func (s *Set) Execute(w io.Writer, r *http.Request, name string, data any) error {
 	if r == nil {
 		return fmt.Errorf("%w: Set.Execute was called with nil; use ExecuteContext where there is none", ErrNoRequest)
@@ -91,7 +117,7 @@ func (s *Set) Execute(w io.Writer, r *http.Request, name string, data any) error
 func (s *Set) ExecuteContext(w io.Writer, ctx context.Context, name string, data any) error {
 	o := s.outlines[name]
 	switch {
-	case o == nil || len(o.withCalls) == 0 && o.refused == nil:
+	case o == nil || !o.paged && o.refused == nil:
 		return s.with(func(b *bound) error {
 			b.binding = bind(ctx)
 			return b.template.ExecuteTemplate(w, name, data)
@@ -119,8 +145,8 @@ func (s *Set) ExecuteContext(w io.Writer, ctx context.Context, name string, data
 	return err
 }
 
-// with calls fn with a clone. A panic, of a writer say, leaves the clone in a state that html/template does not
-// speak of. It is dropped.
+// with calls fn with a clone. A panic, of a writer say, leaves the clone in a state that html/template does
+// not speak of. It is dropped.
 func (s *Set) with(fn func(*bound) error) error {
 	b, err := s.take()
 	if err != nil {
@@ -144,41 +170,30 @@ type bound struct {
 	template *template.Template
 	binding  binding
 
-	light map[*outline]bool // what was lightened
-	sites int               // how many calls became simple
+	sites int // how many calls became simple
 }
 
 // execute executes a template that may have fragments.
 func (b *bound) execute(w io.Writer, o *outline, data any) error {
 	err := b.template.ExecuteTemplate(w, o.name, data)
-	if !b.light[o] {
-		b.lighten(o)
-	}
 	if e := b.binding.execution; err != nil && e.failed != nil {
 		err, e.failed = e.failed, nil
 	}
 	return err
 }
 
-// lighten makes the fragments cheaper of a template that was executed, and of what it includes. Their calls write
-// nothing, so the escaper behind them goes, which is the one for the text of an element, as New has seen
-// to. And a call by a constant name, of data and nothing else, becomes one of a function for it alone. Reflection is
-// what a page of many fragments spends most of its time with.
-func (b *bound) lighten(o *outline) {
-	for _, part := range o.withCalls {
-		if t := b.template.Lookup(part); t != nil && t.Tree != nil {
-			inspect(t.Tree.Root, func(n parse.Node) {
-				if action, ok := n.(*parse.ActionNode); ok && onlyEscaped(action) {
-					action.Pipe.Cmds = action.Pipe.Cmds[:1]
-					b.simplify(part, t.Tree, action.Pipe)
-				}
-			})
+// lighten makes the fragments in one template cheaper. Their calls write nothing, so the escaper behind
+// them goes, which is the one for the text of an element, as New has seen to. And a call by a constant
+// name, of data and nothing else, becomes one of a function for it alone. Reflection is what a page of many
+// fragments spends most of its time with.
+func (b *bound) lighten(name string) {
+	tree := b.template.Lookup(name).Tree
+	inspect(tree.Root, func(n parse.Node) {
+		if action, ok := n.(*parse.ActionNode); ok && onlyEscaped(action) {
+			action.Pipe.Cmds = action.Pipe.Cmds[:1]
+			b.simplify(name, tree, action.Pipe)
 		}
-	}
-	if b.light == nil {
-		b.light = make(map[*outline]bool)
-	}
-	b.light[o] = true
+	})
 }
 
 // onlyEscaped reports whether an action is a fragment in the text of an element.
@@ -192,7 +207,8 @@ func onlyEscaped(n *parse.ActionNode) bool {
 }
 
 // simplify replaces a call of fragment, if it is a simple one, by one of a function with one parameter and
-// one result, because each is an allocation, and assigns that to a variable, because printing nothing takes time too.
+// one result, because each is an allocation, and assigns that to a variable, because printing nothing takes
+// time too.
 func (b *bound) simplify(in string, tree *parse.Tree, n *parse.PipeNode) {
 	args := n.Cmds[0].Args
 	function := args[0].(*parse.IdentifierNode)
@@ -274,6 +290,13 @@ func (s *Set) take() (*bound, error) {
 		return b, nil
 	}
 	s.mu.Unlock()
+	return s.clone()
+}
+
+// clone makes a clone. Its templates are escaped before any is executed, all at once: html/template escapes
+// one that is included in an attribute, say, by way of a copy, and if the template was executed by itself
+// before, it copies what is escaped for a text already. A fragment is executed by itself.
+func (s *Set) clone() (*bound, error) {
 	clone, err := s.source.Clone()
 	if err != nil {
 		return nil, fmt.Errorf("alkey: %w", err)
@@ -282,6 +305,14 @@ func (s *Set) take() (*bound, error) {
 	clone.Funcs(b.binding.funcs())
 	for _, g := range s.groups {
 		clone.Funcs(g.bound(&b.binding))
+	}
+	if err := clone.ExecuteTemplate(io.Discard, probeName, nil); err != nil {
+		return nil, fmt.Errorf("alkey: %w", err)
+	}
+	for name, o := range s.outlines {
+		if o.calls {
+			b.lighten(name)
+		}
 	}
 	return b, nil
 }

@@ -16,6 +16,7 @@ import (
 // key, and so are those of what stands in interfaces inside.
 type shape struct {
 	typ    reflect.Type // nil: there is no data
+	digest string       // of what the type is, as describe has it
 	varies bool         // there are interfaces inside
 }
 
@@ -38,12 +39,51 @@ func (s *shapes) of(v reflect.Value) *shape {
 	if !v.IsValid() {
 		return noShape
 	}
-	t := v.Type()
-	known, ok := s.known.Load(t)
-	if !ok {
-		known, _ = s.known.LoadOrStore(t, &shape{typ: t, varies: varies(t, make(map[reflect.Type]bool))})
+	return s.ofType(v.Type())
+}
+
+func (s *shapes) ofType(t reflect.Type) *shape {
+	if known, ok := s.known.Load(t); ok {
+		return known.(*shape)
 	}
+	var b strings.Builder
+	describe(&b, t, make(map[reflect.Type]bool))
+	sum := sha256.Sum256([]byte(b.String()))
+	known, _ := s.known.LoadOrStore(t, &shape{
+		typ:    t,
+		digest: string(sum[:]),
+		varies: varies(t, make(map[reflect.Type]bool)),
+	})
 	return known.(*shape)
+}
+
+// describe writes what a type is, the same in every process. Its name would not do: types that are declared
+// in two functions can have one name, and a string in the one can be a template.HTML in the other.
+func describe(b *strings.Builder, t reflect.Type, seen map[reflect.Type]bool) {
+	fmt.Fprintf(b, "%q.%q %v ", t.PkgPath(), t.Name(), t.Kind())
+	if seen[t] {
+		return
+	}
+	seen[t] = true
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice:
+		describe(b, t.Elem(), seen)
+	case reflect.Array:
+		fmt.Fprintf(b, "%d ", t.Len())
+		describe(b, t.Elem(), seen)
+	case reflect.Map:
+		describe(b, t.Key(), seen)
+		describe(b, t.Elem(), seen)
+	case reflect.Struct:
+		fmt.Fprintf(b, "%d ", t.NumField())
+		for i := range t.NumField() {
+			f := t.Field(i)
+			fmt.Fprintf(b, "%q %t ", f.Name, f.Anonymous)
+			describe(b, f.Type, seen)
+		}
+	default:
+		fmt.Fprintf(b, "%q ", t.String())
+	}
 }
 
 // varies reports whether values of one type can have other types inside.
@@ -74,7 +114,8 @@ var (
 	stringerType  = reflect.TypeFor[fmt.Stringer]()
 )
 
-// isWhole reports whether keys do not look into values of the type: models, and what has a method for its text.
+// isWhole reports whether keys do not look into values of the type: models, and what has a method for its
+// text.
 func isWhole(t reflect.Type) bool {
 	if t.Kind() == reflect.Interface {
 		return false
@@ -90,9 +131,9 @@ func isWhole(t reflect.Type) bool {
 
 // inside returns a text for the types that stand in interfaces inside v, from which no key can have been
 // made if it has no end.
-func (s *shape) inside(v reflect.Value) string {
+func (s *shapes) inside(v reflect.Value) string {
 	var b strings.Builder
-	appendTypes(&b, v, 0)
+	s.appendTypes(&b, v, 0)
 	sum := sha256.Sum256([]byte(b.String()))
 	return hex.EncodeToString(sum[:8])
 }
@@ -100,26 +141,26 @@ func (s *shape) inside(v reflect.Value) string {
 // maxNesting is how deep arguments of keys can be.
 const maxNesting = 100
 
-func appendTypes(b *strings.Builder, v reflect.Value, depth int) {
+func (s *shapes) appendTypes(b *strings.Builder, v reflect.Value, depth int) {
 	if !v.IsValid() || depth > maxNesting || isWhole(v.Type()) {
 		return
 	}
 	switch v.Kind() {
 	case reflect.Interface:
 		if v = v.Elem(); v.IsValid() {
-			fmt.Fprintf(b, "%s.%v", v.Type().PkgPath(), v.Type())
+			b.WriteString(s.ofType(v.Type()).digest)
 		}
 		b.WriteByte(';')
-		appendTypes(b, v, depth+1)
+		s.appendTypes(b, v, depth+1)
 	case reflect.Pointer:
-		appendTypes(b, v.Elem(), depth+1)
+		s.appendTypes(b, v.Elem(), depth+1)
 	case reflect.Slice, reflect.Array:
 		for i := range v.Len() {
-			appendTypes(b, v.Index(i), depth+1)
+			s.appendTypes(b, v.Index(i), depth+1)
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
-			appendTypes(b, v.Field(i), depth+1)
+			s.appendTypes(b, v.Field(i), depth+1)
 		}
 	case reflect.Map:
 		// In the order of keys, as far as they are equal in every process.
@@ -133,8 +174,8 @@ func appendTypes(b *strings.Builder, v reflect.Value, depth int) {
 			if k := key.Kind(); k == reflect.String || k > reflect.Invalid && k <= reflect.Complex128 {
 				fmt.Fprintf(&entry, "%v:", key)
 			}
-			appendTypes(&entry, it.Key(), depth+1)
-			appendTypes(&entry, it.Value(), depth+1)
+			s.appendTypes(&entry, it.Key(), depth+1)
+			s.appendTypes(&entry, it.Value(), depth+1)
 			entries = append(entries, entry.String())
 		}
 		slices.Sort(entries)

@@ -53,6 +53,10 @@ func Run(t *testing.T, opts Options) {
 		{"a context that has ended", ended},
 		{"concurrent use", concurrent},
 		{"nothing older after Set", nothingOlder},
+		{"many are set at once", setMany},
+		{"each of many by itself", setEach},
+		{"the list of items is the caller's", callersItems},
+		{"nothing older after SetMany", nothingOlderMany},
 		{"what was got stays as it is", stays},
 		{"closed", closed},
 	} {
@@ -273,6 +277,20 @@ func aMap(t *testing.T, s cache.Store, _ Options) {
 					want[key] = append([]byte{}, v...)
 				}
 			},
+			"set many": func(r *rapid.T) {
+				var items []cache.Item
+				for _, key := range keys.Draw(r, "keys") {
+					v := bytes.Repeat(rapid.SliceOfN(rapid.Byte(), 0, 1500).Draw(r, "value"), rapid.IntRange(1, 3).Draw(r, "times"))
+					ttl := rapid.SampledFrom([]time.Duration{0, time.Hour, -1}).Draw(r, "ttl")
+					items = append(items, cache.Item{Key: key, Value: bytes.Clone(v), TTL: ttl})
+					if delete(want, key); ttl >= 0 {
+						want[key] = append([]byte{}, v...)
+					}
+				}
+				if err := cache.SetMany(t.Context(), s, items); err != nil {
+					r.Fatal(err)
+				}
+			},
 			"get": func(r *rapid.T) {
 				asked := keys.Draw(r, "keys")
 				got, err := s.Get(t.Context(), asked)
@@ -309,6 +327,11 @@ func ended(t *testing.T, s cache.Store, _ Options) {
 	if err := s.Set(ctx, "a", []byte("1"), 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("Set: %v", err)
 	}
+	if err := cache.SetMany(ctx, s, []cache.Item{{Key: "a"}, {Key: "b"}}); !errors.Is(err, context.Canceled) {
+		t.Errorf("SetMany: %v", err)
+	}
+	expect(t, s, "a", nil)
+	expect(t, s, "b", nil)
 }
 
 // concurrent checks that a reader never meets a value of another key, or half of one.
@@ -381,6 +404,122 @@ func nothingOlder(t *testing.T, s cache.Store, _ Options) {
 	wg.Wait()
 }
 
+// setMany sets more values than a store is likely to send at once, long and short ones.
+func setMany(t *testing.T, s cache.Store, _ Options) {
+	if err := cache.SetMany(t.Context(), s, nil); err != nil {
+		t.Errorf("no items: %v", err)
+	}
+	const n = 600
+	items, keys := make([]cache.Item, n), make([]string, n)
+	want := make([][]byte, n)
+	for i := range n {
+		keys[i] = fmt.Sprintf("alkey:users#%d/page", i)
+		want[i] = []byte(strings.Repeat(keys[i], i%40))
+		items[i] = cache.Item{Key: keys[i], Value: bytes.Clone(want[i])}
+	}
+	if err := cache.SetMany(t.Context(), s, items); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Get(t.Context(), keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range want {
+		if !same(got[i], want[i]) {
+			t.Errorf("%s: %.40q, want %.40q", keys[i], got[i], want[i])
+		}
+	}
+}
+
+// setEach sets items that differ in what becomes of them.
+func setEach(t *testing.T, s cache.Store, o Options) {
+	set(t, s, "passed", []byte("old"), 0)
+	set(t, s, "large", []byte("old"), 0)
+	items := []cache.Item{
+		{Key: "twice", Value: []byte("1")},
+		{Key: "short", Value: []byte("2"), TTL: short},
+		{Key: "passed", Value: []byte("3"), TTL: -1},
+		{Key: "long", Value: []byte("4"), TTL: time.Hour},
+		{Key: "nil"},
+		{Key: "twice", Value: []byte("5")},
+	}
+	if o.TooLarge > 0 {
+		items = append(items, cache.Item{Key: "large", Value: make([]byte, o.TooLarge)})
+	}
+	items = append(items, cache.Item{Key: "last", Value: []byte("6")})
+	if err := cache.SetMany(t.Context(), s, items); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, s, "twice", []byte("5"))
+	expect(t, s, "passed", nil)
+	expect(t, s, "nil", []byte{})
+	expect(t, s, "last", []byte("6"))
+	if o.TooLarge > 0 {
+		expect(t, s, "large", nil)
+	}
+	o.expires(t, s, "short")
+	expect(t, s, "long", []byte("4"))
+	expect(t, s, "twice", []byte("5"))
+}
+
+func callersItems(t *testing.T, s cache.Store, _ Options) {
+	items := []cache.Item{{Key: "a", Value: []byte("1")}, {Key: "b", Value: []byte("2")}}
+	if err := cache.SetMany(t.Context(), s, items); err != nil {
+		t.Fatal(err)
+	}
+	items[0], items[1] = cache.Item{Key: "c"}, cache.Item{Key: "d"}
+	expect(t, s, "a", []byte("1"))
+	expect(t, s, "b", []byte("2"))
+	expect(t, s, "c", nil)
+}
+
+// nothingOlderMany is nothingOlder for values that are set together, by two at the same time.
+func nothingOlderMany(t *testing.T, s cache.Store, _ Options) {
+	const last, n = 60, 40
+	var wg sync.WaitGroup
+	for k := range 2 {
+		keys := make([]string, n)
+		for i := range keys {
+			keys[i] = fmt.Sprint("counter", k, "/", i)
+		}
+		var done atomic.Int64
+		wg.Go(func() {
+			defer done.Store(last)
+			for v := int64(1); v <= last; v++ {
+				items := make([]cache.Item, n)
+				for i, key := range keys {
+					items[i] = cache.Item{Key: key, Value: strconv.AppendInt(nil, v, 10), TTL: time.Hour}
+				}
+				if err := cache.SetMany(t.Context(), s, items); err != nil {
+					t.Error(err)
+					return
+				}
+				done.Store(v)
+			}
+		})
+		wg.Go(func() {
+			for least := int64(0); least < last; {
+				least = done.Load()
+				got, err := s.Get(t.Context(), keys)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for i, v := range got {
+					if v == nil {
+						continue
+					}
+					if n, err := strconv.ParseInt(string(v), 10, 64); err != nil || n < least {
+						t.Errorf("%s holds %q after %d was set", keys[i], v, least)
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
 func closed(t *testing.T, s cache.Store, _ Options) {
 	set(t, s, "a", []byte("1"), 0)
 	if err := s.Close(); err != nil {
@@ -391,6 +530,9 @@ func closed(t *testing.T, s cache.Store, _ Options) {
 	}
 	if err := s.Set(t.Context(), "a", []byte("1"), 0); !errors.Is(err, cache.ErrClosed) {
 		t.Errorf("Set: %v", err)
+	}
+	if err := cache.SetMany(t.Context(), s, []cache.Item{{Key: "a"}, {Key: "b"}}); !errors.Is(err, cache.ErrClosed) {
+		t.Errorf("SetMany: %v", err)
 	}
 	if l, ok := s.(cache.Local); ok {
 		if v, ok := l.Lookup("a"); ok {
