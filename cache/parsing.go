@@ -1,13 +1,8 @@
 package cache
 
-import (
-	"runtime"
-	"sync/atomic"
-	"time"
-)
+import "time"
 
-// parsing takes the values of one Get out of their entries. Many large ones are decompressed on several
-// processors: of a page of a hundred fragments that is most of what a Get costs beside the waiting.
+// parsing takes the values of one Get out of their entries.
 type parsing struct {
 	names, texts []string
 	limit        int
@@ -15,10 +10,6 @@ type parsing struct {
 
 	values [][]byte
 	lives  []time.Duration // nil: nobody asks
-
-	next atomic.Int32 // batch that nobody has taken
-	left atomic.Int32 // batches that are not done
-	done chan struct{}
 }
 
 const (
@@ -27,61 +18,17 @@ const (
 	together = 8
 	// sharedSize is how long a value may be that shares memory.
 	sharedSize = 8 << 10
-	// helperWorth is how many bytes of compressed entries are worth waking another processor.
-	helperWorth = 32 << 10
 )
 
 // run sets values, and lives if there is such a list.
 func (p *parsing) run() {
-	batches := (len(p.texts) + together - 1) / together
-	helpers := min(p.compressed()/helperWorth, batches-1, runtime.GOMAXPROCS(0)-1)
-	if helpers <= 0 {
-		for i := range batches {
-			p.batch(i)
-		}
-		return
+	for from := 0; from < len(p.texts); from += together {
+		p.batch(from, min(from+together, len(p.texts)))
 	}
-	p.left.Store(int32(batches))
-	p.done = make(chan struct{})
-	for range helpers {
-		go p.work()
-	}
-	// Where the other processors are busy this does it all, and does not wait for helpers: one that comes
-	// late finds nothing to do.
-	p.work()
-	<-p.done
-}
-
-// work does batches until there are none.
-func (p *parsing) work() {
-	batches := (len(p.texts) + together - 1) / together
-	for {
-		i := int(p.next.Add(1)) - 1
-		if i >= batches {
-			return
-		}
-		p.batch(i)
-		if p.left.Add(-1) == 0 {
-			close(p.done)
-		}
-	}
-}
-
-// compressed is the length of all entries that have to be decompressed.
-func (p *parsing) compressed() int {
-	n := 0
-	for _, text := range p.texts {
-		if text != "" && text[0] == formatS2 {
-			n += len(text)
-		}
-	}
-	return n
 }
 
 // batch parses the entries of one batch.
-func (p *parsing) batch(i int) {
-	from := i * together
-	to := min(from+together, len(p.texts))
+func (p *parsing) batch(from, to int) {
 	var entries [together]entry
 	var whole [together]bool
 	shared := 0

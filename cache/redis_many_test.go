@@ -223,7 +223,8 @@ func TestRedisManyInACluster(t *testing.T) {
 	})
 }
 
-// TestGetOfManyLarge decompresses on several processors: every value comes back in its place.
+// TestGetOfManyLarge: values that share memory come back in their places, and nothing that is appended to one
+// reaches another.
 func TestGetOfManyLarge(t *testing.T) {
 	s := cache.NewRedisWith(clientOf(t, testserver.Redis(t)), cache.RedisOptions{Timeout: patient})
 	defer s.Close()
@@ -258,9 +259,7 @@ func TestGetOfManyLarge(t *testing.T) {
 			if !bytes.Equal(v, items[next].Value) {
 				t.Fatalf("%s: %d bytes, want %d", keys[i], len(v), len(items[next].Value))
 			}
-			if cap(v) > len(v)+16 && len(v) > 1024 {
-				t.Fatalf("%s: appending to %d bytes writes into the %d that follow", keys[i], len(v), cap(v)-len(v))
-			}
+			_ = append(v, "what somebody appends"...)
 			next++
 		}
 	}
