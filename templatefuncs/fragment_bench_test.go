@@ -99,10 +99,11 @@ func benchmarkTemplates(tb testing.TB, page, row string, funcs template.FuncMap)
 //
 // Of the pages where each fragment is a call, the baseline is the same page with a function that returns
 // the same constant text in place of each fragment. Where tokens or values are on Redis it also gets
-// them, with one raw MGET each, both at the same time, and does not decompress the values. Of the page where
+// them, with one raw MGET each, both at the same time: of the texts, as a program keeps them that does its own
+// caching, or of the values as alkey stores them ("as-stored"), which it does not decompress. Of the page where
 // fragments are made by one call the baseline writes the same texts in a range.
 func BenchmarkFragments(b *testing.B) {
-	for _, where := range []string{"process", "tokens-on-Redis", "both-on-Redis", "both-on-Redis-uncompressed"} {
+	for _, where := range []string{"process", "tokens-on-Redis", "both-on-Redis", "both-on-Redis-as-stored", "both-on-Redis-as-stored-uncompressed"} {
 		b.Run("where="+where, func(b *testing.B) {
 			for _, size := range sizes {
 				b.Run("size="+size.name, func(b *testing.B) {
@@ -120,6 +121,7 @@ func BenchmarkFragments(b *testing.B) {
 
 type benchmarkPage struct {
 	data   *articlePage
+	where  string
 	row    string // file
 	kit    *request.Kit
 	tokens []string // keys of the records; nil: they are in process
@@ -130,7 +132,7 @@ type benchmarkPage struct {
 
 func newBenchmarkPage(b *testing.B, where, row string) *benchmarkPage {
 	b.Helper()
-	p := &benchmarkPage{data: newArticlePage(), row: row}
+	p := &benchmarkPage{data: newArticlePage(), where: where, row: row}
 	store, values := tokens.NewMemory(), cache.Store(cache.NewMemory(64<<20))
 	if where != "process" {
 		addr := testserver.Redis(b).Addr()
@@ -229,9 +231,20 @@ func (p *benchmarkPage) waiting(b *testing.B) func() {
 	case p.valueClient == nil:
 		return func() { mget(p.client, p.tokens) }
 	}
-	keys, err := p.valueClient.Keys(b.Context(), "*").Result()
-	if err != nil || len(keys) != len(p.data.Rows) {
-		b.Fatalf("%d values, %v", len(keys), err)
+	var keys []string
+	if strings.Contains(p.where, "as-stored") {
+		var err error
+		keys, err = p.valueClient.Keys(b.Context(), "*").Result()
+		if err != nil || len(keys) != len(p.data.Rows) {
+			b.Fatalf("%d values, %v", len(keys), err)
+		}
+	} else {
+		for i, text := range p.data.Ready {
+			keys = append(keys, fmt.Sprintf("text:%d", i))
+			if err := p.valueClient.Set(b.Context(), keys[i], string(text), 0).Err(); err != nil {
+				b.Fatal(err)
+			}
+		}
 	}
 	return func() {
 		done := make(chan struct{})
