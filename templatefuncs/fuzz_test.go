@@ -32,12 +32,12 @@ func FuzzFragments(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, a, b string, condition bool) {
 		if strings.HasPrefix(a, "alkey:") || strings.HasPrefix(b, "alkey:") {
-			t.Skip("a text in the form of an identifier is one, or an error")
+			return // a text in the form of an identifier is one, or an error
 		}
 		data := page{A: a, B: b, Kind: "text", List: []string{a, b, a + b, "x"}, HTML: template.HTML(b), If: condition}
 		for _, text := range data.List {
 			if strings.HasPrefix(text, "alkey:") {
-				t.Skip()
+				return
 			}
 		}
 		if condition {
