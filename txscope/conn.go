@@ -613,7 +613,7 @@ func (c *Conn) IsValid() bool {
 // rest settles what is left between two uses of the connection.
 func (c *Conn) rest() {
 	switch {
-	case c.announced && !c.undone && !c.lentBare:
+	case c.announced && !c.undone && !c.lentBare && c.unread == 0:
 		// The session said so after the statement, of which nobody knows any more that it went well.
 		c.finish(c.session.Judge(nil))
 	case c.lentBare, c.announced, c.undone:
@@ -634,7 +634,7 @@ func (c *Conn) Close() error {
 	if c.tx != nil {
 		verdict := VerdictUnknown
 		switch {
-		case c.announced: // by closing the session
+		case c.announced: // in doubt: the fences are left to their lease
 		case c.undone, err == nil && c.unread == 0:
 			verdict = VerdictRolledBack
 		}

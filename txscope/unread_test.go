@@ -2,6 +2,7 @@ package txscope_test
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"testing"
 	"time"
@@ -26,6 +27,32 @@ func TestAnnouncedRowsArePublishedWhenTheyAreClosed(t *testing.T) {
 	s.wantCalls("close rows", "publish")
 	if s.Fenced(row1) {
 		t.Error("the fence is still there")
+	}
+}
+
+// What is done on the connection while the rows are open says nothing of the statement that they are of.
+func TestConnectionIsUsedWhileAnnouncedRowsAreOpen(t *testing.T) {
+	for name, use := range map[string]func(*sql.Conn) error{
+		"ping":      func(c *sql.Conn) error { return c.PingContext(t.Context()) },
+		"statement": func(c *sql.Conn) error { _, err := c.ExecContext(t.Context(), "READ"); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSeam(t)
+			conn, err := s.db.Conn(t.Context())
+			s.must(err)
+			defer conn.Close()
+			was := s.Stamp(row1)
+			rows, err := conn.QueryContext(t.Context(), "WRITE")
+			s.must(err)
+			s.must(use(conn))
+			if !s.Fenced(row1) {
+				t.Error("the fence was lifted while the rows are unread")
+			}
+			s.must(rows.Close())
+			if s.Stamp(row1) == was {
+				t.Error("the key has not changed")
+			}
+		})
 	}
 }
 
