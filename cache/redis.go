@@ -21,8 +21,8 @@ type RedisOptions struct {
 	// Timeout is how long a call waits for the server; a value that comes later than the page is of
 	// no use. Default 50 ms.
 	Timeout time.Duration
-	// CompressOver is the length in bytes over which values are compressed, where that saves an
-	// eighth or more. Default 1024; negative: none are.
+	// CompressOver is the length in bytes over which values are compressed, where that saves a third
+	// or more: markup and JSON, less so plain text. Default 1024; negative: none are.
 	CompressOver int
 	// MaxValue is how long a value can be, in bytes, when it is stored, found, or uncompressed. Longer
 	// ones are not kept. Default 8 MiB.

@@ -159,7 +159,8 @@ func TestRedisCompresses(t *testing.T) {
 		{"just short enough", cache.RedisOptions{}, text[:1024], false},
 		{"just too long", cache.RedisOptions{}, text[:1025], true},
 		{"random", cache.RedisOptions{}, incompressible(4000), false},
-		{"saves too little", cache.RedisOptions{}, append(incompressible(4000), make([]byte, 400)...), false},
+		{"saves too little", cache.RedisOptions{}, append(incompressible(4000), make([]byte, 1500)...), false},
+		{"saves a third", cache.RedisOptions{}, append(incompressible(4000), make([]byte, 2500)...), true},
 		{"own threshold", cache.RedisOptions{CompressOver: 100}, text[:200], true},
 		{"never", cache.RedisOptions{CompressOver: -1}, text, false},
 	} {

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/alkey-go/alkey/tokens"
 )
@@ -14,6 +15,9 @@ import (
 type known struct {
 	seed   maphash.Seed
 	shards [16]shard
+	// front finds most of what is asked for without a lock and with one digest of its text. In it are keys
+	// without extras.
+	front [1024]atomic.Pointer[knownKey]
 }
 
 // shard has two generations: what is asked for moves to the young one, and when that is full the old
@@ -41,7 +45,24 @@ func newKnown() *known { return &known{seed: maphash.MakeSeed()} }
 
 // get returns what is known of the key with that text, which enters if it is new.
 func (k *known) get(text []byte) *knownKey {
-	s := &k.shards[maphash.Bytes(k.seed, text)%uint64(len(k.shards))]
+	sum := maphash.Bytes(k.seed, text)
+	at := k.place(sum)
+	if found := at.Load(); found != nil && found.name == string(text) {
+		return found
+	}
+	found := k.shards[sum%uint64(len(k.shards))].get(text)
+	if len(found.extras) == 0 {
+		at.Store(found)
+	}
+	return found
+}
+
+// place returns where in the front a key belongs by its digest.
+func (k *known) place(sum uint64) *atomic.Pointer[knownKey] {
+	return &k.front[sum/uint64(len(k.shards))%uint64(len(k.front))]
+}
+
+func (s *shard) get(text []byte) *knownKey {
 	s.mu.RLock()
 	found := s.young[string(text)]
 	s.mu.RUnlock()
@@ -65,7 +86,15 @@ func (k *known) set(name string, extras []tokens.ID) {
 	if len(extras) > maxKnownOf {
 		extras = nil
 	}
-	s := &k.shards[maphash.String(k.seed, name)%uint64(len(k.shards))]
+	sum := maphash.String(k.seed, name)
+	s := &k.shards[sum%uint64(len(k.shards))]
+	if at := k.place(sum); len(extras) > 0 {
+		// Before anything else: a get under way may just have put there what it was, and this is called
+		// again for each value that is found.
+		if front := at.Load(); front != nil && front.name == name {
+			at.CompareAndSwap(front, nil)
+		}
+	}
 	s.mu.RLock()
 	have := s.young[name]
 	s.mu.RUnlock()

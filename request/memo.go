@@ -6,11 +6,13 @@ import (
 	"github.com/alkey-go/alkey/tokens"
 )
 
-// memo holds the tokens that a request has read, in a list until somebody looks for one among more than a few:
-// most requests ask for no more than a few, and a page that finds all its values looks for none.
+// memo holds the tokens that a request has read, in the order in which it asked. Most requests ask for no more
+// than a few, and a page that prefetches its rows asks for them again in the same order, so the place after
+// the last that was found is looked at first. An index is made when that does not help.
 type memo struct {
 	list  []remembered
-	index map[tokens.ID]tokens.Token // has all, if there is one
+	index map[tokens.ID]int // of list; nil, or of all
+	next  int               // in list
 }
 
 type remembered struct {
@@ -21,55 +23,55 @@ type remembered struct {
 const few = 8
 
 func (m *memo) get(id tokens.ID) (tokens.Token, bool) {
+	if m.next < len(m.list) && m.list[m.next].id == id {
+		m.next++
+		return m.list[m.next-1].token, true
+	}
+	at := m.find(id)
+	if at < 0 {
+		return tokens.Token{}, false
+	}
+	m.next = at + 1
+	return m.list[at].token, true
+}
+
+// find returns the place of id in the list, -1 for none.
+func (m *memo) find(id tokens.ID) int {
 	if m.index == nil && len(m.list) > few {
-		m.index = make(map[tokens.ID]tokens.Token, 2*len(m.list))
-		for _, r := range m.list {
-			m.index[r.id] = r.token
+		m.index = make(map[tokens.ID]int, 2*len(m.list))
+		for i := range m.list {
+			m.index[m.list[i].id] = i
 		}
-		m.list = nil
 	}
 	if m.index != nil {
-		t, ok := m.index[id]
-		return t, ok
+		if at, ok := m.index[id]; ok {
+			return at
+		}
+		return -1
 	}
 	for i := range m.list {
 		if m.list[i].id == id {
-			return m.list[i].token, true
+			return i
 		}
 	}
-	return tokens.Token{}, false
+	return -1
 }
 
-func (m *memo) empty() bool { return len(m.list)+len(m.index) == 0 }
+func (m *memo) empty() bool { return len(m.list) == 0 }
 
 // expect makes room for n more.
-func (m *memo) expect(n int) {
-	if m.index == nil {
-		m.list = slices.Grow(m.list, n)
-	}
-}
+func (m *memo) expect(n int) { m.list = slices.Grow(m.list, n) }
 
 // put adds what is not there.
 func (m *memo) put(id tokens.ID, t tokens.Token) {
 	if m.index != nil {
-		m.index[id] = t
-		return
+		m.index[id] = len(m.list)
 	}
 	m.list = append(m.list, remembered{id, t})
 }
 
 // forget drops what the changes affect.
 func (m *memo) forget(changes *tokens.Changes) {
-	for id := range m.index {
-		if changes.Affect(id) {
-			delete(m.index, id)
-		}
-	}
-	kept := m.list[:0]
-	for _, r := range m.list {
-		if !changes.Affect(r.id) {
-			kept = append(kept, r)
-		}
-	}
-	m.list = kept
+	m.index, m.next = nil, 0
+	m.list = slices.DeleteFunc(m.list, func(r remembered) bool { return changes.Affect(r.id) })
 }

@@ -23,13 +23,15 @@ import (
 	"github.com/alkey-go/alkey/tokens"
 )
 
-// article is what a fragment of the benchmarks shows: 300 bytes with its summary, 3 kB with its paragraphs.
+// article is what a fragment of the benchmarks shows: 300 bytes with its summary, 3 kB with its paragraphs, or with
+// its tags, which are markup more than text and are stored compressed.
 type article struct {
 	ID         int
 	Title      string
 	Author     string
 	Summary    string
 	Paragraphs []string
+	Tags       []string
 	Comments   int
 }
 
@@ -56,6 +58,7 @@ var sizes = []struct {
 }{
 	{"300B", "row300.html", 270, 330},
 	{"3kB", "row3k.html", 2700, 3300},
+	{"3kB-markup", "row3k-markup.html", 2700, 3300},
 }
 
 func newArticlePage() *articlePage {
@@ -73,6 +76,9 @@ func newArticlePage() *articlePage {
 		a := &article{ID: 1000 + i, Title: fmt.Sprintf("On keys & doors, %d", i+1), Author: "Ada", Summary: text(70), Comments: i}
 		for range 7 {
 			a.Paragraphs = append(a.Paragraphs, text(370))
+		}
+		for range 36 {
+			a.Tags = append(a.Tags, words[random.IntN(len(words))])
 		}
 		d.Rows = append(d.Rows, a)
 	}
