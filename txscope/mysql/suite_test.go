@@ -38,6 +38,7 @@ func TestSuite(t *testing.T) {
 		{"touch ancestors", []func(*gomysql.Config){plain, foundRows}, false, []txscope.Option{txscope.Touch(), txscope.TouchAncestors()}},
 	} {
 		t.Run(run.name, func(t *testing.T) {
+			txscopetest.Fewer(t)
 			main := suiteDatabase(t, server)
 			s := suite(len(run.opts) > 0)
 			if s.Batches = run.batches; s.Batches {

@@ -2,9 +2,7 @@ package postgres_test
 
 import (
 	"database/sql"
-	"flag"
 	"slices"
-	"strconv"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -20,9 +18,7 @@ import (
 func TestSuite(t *testing.T) {
 	for _, mode := range []string{"", "exec", "simple_protocol"} {
 		t.Run("mode="+mode, func(t *testing.T) {
-			if mode != "" {
-				fewer(t)
-			}
+			txscopetest.Fewer(t)
 			s := suite()
 			s.Open = suiteDatabases(t, mode)
 			if mode != "" {
@@ -34,7 +30,7 @@ func TestSuite(t *testing.T) {
 }
 
 func TestSuiteTouch(t *testing.T) {
-	fewer(t)
+	txscopetest.Fewer(t)
 	t.Run("parents", func(t *testing.T) {
 		s := suite()
 		s.Open = suiteDatabases(t, "", txscope.Touch())
@@ -46,24 +42,6 @@ func TestSuiteTouch(t *testing.T) {
 		s.Open = suiteDatabases(t, "", txscope.Touch(), txscope.TouchAncestors())
 		s.TouchParents, s.TouchAncestors = true, true
 		txscopetest.Run(t, s)
-	})
-}
-
-// fewer lets a test run a third of the checks that are asked for.
-func fewer(t *testing.T) {
-	checks := flag.Lookup("rapid.checks")
-	all := checks.Value.String()
-	n, err := strconv.Atoi(all)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := checks.Value.Set(strconv.Itoa(max(n/3, 1))); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := checks.Value.Set(all); err != nil {
-			t.Error(err)
-		}
 	})
 }
 
