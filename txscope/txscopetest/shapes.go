@@ -63,10 +63,6 @@ type Dialect struct {
 	Exact func(name string, g Grade) bool
 
 	driver Suite // what the driver can do
-
-	// quoted says that texts with a quote are always arguments: the capture reads keys from literals
-	// without escapes only, and a shape is exact or not whichever text is drawn.
-	quoted bool
 }
 
 // Grade says what it takes to know the rows that a statement changes.
@@ -147,7 +143,6 @@ func MySQL() Dialect {
 		Views:          true,
 		DropIndex:      "DROP INDEX by_v ON notes",
 		Fail:           "IF(id = 3, (SELECT u.id FROM users u WHERE u.id <> notes.id + 100), id)",
-		quoted:         true,
 		driver: Suite{
 			Bare: true, BareBlinds: true, ReadOnly: true, SavepointReplaces: true, ControlAtOnce: true, FoldsKeys: true,
 			Begin:  []string{"BEGIN", "start transaction", "/* x */ BEGIN WORK -- y"},
@@ -243,7 +238,7 @@ func (d Dialect) write(t *rapid.T, text string, args []Argument) (string, []any)
 	}
 	literally := rapid.Bool().Draw(t, "literally") && !slices.ContainsFunc(values, func(v any) bool {
 		s, isText := v.(string)
-		return isText && (strings.ContainsAny(s, "\x00\\") || d.quoted && strings.Contains(s, "'"))
+		return isText && strings.ContainsAny(s, "\x00\\")
 	})
 	var b strings.Builder
 	for i, part := range parts {

@@ -18,7 +18,7 @@ type token struct {
 	name string
 	// number is the ordinal of a placeholder.
 	number int
-	plain  bool // of a string: without escapes, so text is what it says
+	plain  bool // of a string: without escapes but doubled quotes, so text is what it says
 }
 
 type tokenKind uint8
@@ -247,7 +247,7 @@ func (l *lexer) str(quote byte, backslashes bool) { l.strFrom(l.at, quote, backs
 
 func (l *lexer) strFrom(from int, quote byte, backslashes bool) {
 	l.at++
-	begin, plain := l.at, true
+	begin, plain, doubled := l.at, true, false
 	for l.at < len(l.text) {
 		switch c := l.text[l.at]; {
 		case c == '\\' && (backslashes || l.dialect == MySQL):
@@ -258,7 +258,7 @@ func (l *lexer) strFrom(from int, quote byte, backslashes bool) {
 				l.at++
 			}
 		case c == quote && l.peek(1) == quote:
-			plain = false
+			doubled = true
 			l.at += 2
 		case c == quote && l.continued():
 			plain = false
@@ -266,7 +266,9 @@ func (l *lexer) strFrom(from int, quote byte, backslashes bool) {
 			text := l.text[begin:l.at]
 			l.at++
 			t := l.add(str, from, "", "")
-			t.plain = plain
+			if t.plain = plain; plain && doubled {
+				text = strings.ReplaceAll(text, string([]byte{quote, quote}), string(quote))
+			}
 			if plain {
 				t.text = text
 			}

@@ -150,7 +150,11 @@ func TestParse(t *testing.T) {
 		{all, "(SELECT 1) UNION (SELECT 2)", "read"},
 
 		// INSERT.
-		{all, "INSERT INTO users (id, name) VALUES (1, 'a'), (-2, 'it''s')", "insert users | columns=id,name (1,\"a\") (-2,<'it''s'>)"},
+		{all, "INSERT INTO users (id, name) VALUES (1, 'a'), (-2, 'it''s')", "insert users | columns=id,name (1,\"a\") (-2,\"it's\")"},
+		{all, "INSERT INTO users VALUES ('~''~''~', '', 'x')", "insert users | (\"~'~'~\",\"\",\"x\")"},
+		{all, "INSERT INTO users VALUES ('''', '''''')", "insert users | (\"'\",\"''\")"},
+		{pg, `INSERT INTO users VALUES (E'it''s', 'a''\b')`, `insert users | ("it's","a'\\b")`},
+		{my, `INSERT INTO users VALUES ("say ""it's""", 'a''\b')`, `insert users | (<"say ""it's""">,<'a''\b'>)`},
 		{pg, "INSERT INTO users AS u VALUES ($1, DEFAULT, null) ON CONFLICT (id) DO UPDATE SET name = excluded.name, n = u.n + 1 WHERE u.n < 5 RETURNING id", "insert users | as=u ($1,default,null) name:=<excluded.name> n:=<u.n + 1> upsert returning closed"},
 		{pg, "INSERT INTO users SELECT * FROM old JOIN x ON old.id = x.id ON CONFLICT ON CONSTRAINT k DO NOTHING", "insert users | ignore"},
 		{pg, "INSERT INTO users DEFAULT VALUES", "insert users |"},

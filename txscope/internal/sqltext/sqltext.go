@@ -152,7 +152,7 @@ const (
 	Expression OperandKind = iota // anything else
 	Argument                      // a placeholder, alone
 	Integer                       // an integer literal, with its sign
-	String                        // a string literal without escapes
+	String                        // a string literal without escapes other than doubled quotes
 	Null
 	Default
 )
