@@ -20,6 +20,7 @@ import (
 	"github.com/alkey-go/alkey/middleware"
 	"github.com/alkey-go/alkey/request"
 	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/tokens/tokenstest"
 )
 
 // discard is a ResponseWriter that costs nothing.
@@ -59,6 +60,7 @@ func BenchmarkPageHit(b *testing.B) {
 						b.Fatal(err)
 					}
 					b.Cleanup(func() { _ = store.Close() })
+					tokenstest.Ready(b, store)
 					values := cache.NewRedis(client, 0)
 					b.Cleanup(func() { _ = values.Close() })
 					config.Tokens, config.Values = store, values

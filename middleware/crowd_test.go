@@ -92,8 +92,8 @@ func TestManyUsers(t *testing.T) {
 	})
 }
 
-// TestTimeoutHandler: what a handler does after http.TimeoutHandler has answered for it is not stored, whether
-// that stands above CachePage or below, and disturbs nobody.
+// TestTimeoutHandler: what a handler does after http.TimeoutHandler has answered for it is not stored,
+// whether that stands above CachePage or below, and disturbs nobody.
 func TestTimeoutHandler(t *testing.T) {
 	for _, above := range []bool{true, false} {
 		limited := func(next http.Handler) http.Handler {

@@ -8,16 +8,20 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	chimiddleware "github.com/go-chi/chi/v5/middleware"
 
+	"github.com/alkey-go/alkey/cache"
 	"github.com/alkey-go/alkey/middleware"
 	"github.com/alkey-go/alkey/request"
+	"github.com/alkey-go/alkey/tokens"
 )
 
 // crowd sends n requests at once and waits until the handler, which must wait too, has been reached.
@@ -131,6 +135,127 @@ func TestVariantsAtOnce(t *testing.T) {
 	if n := w.runs.Load(); n > 5 {
 		t.Errorf("the handler ran %d times for 3 variants", n)
 	}
+}
+
+// bubble has a handler behind CachePage, which requests enter at the same time and leave when they are told to.
+type bubble struct {
+	http.Handler
+	mu      sync.Mutex
+	running map[string]int           // by language, all that have come in
+	gates   map[string]chan struct{} // by language
+	served  map[string]int           // by status and body
+}
+
+func newBubble(m func(http.Handler) http.Handler, answer http.HandlerFunc) *bubble {
+	b := &bubble{running: map[string]int{}, gates: map[string]chan struct{}{}, served: map[string]int{}}
+	page := middleware.CachePage(func(*http.Request) []any { return []any{article1, "page"} })
+	b.Handler = m(page(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		language := r.Header.Get("Accept-Language")
+		b.mu.Lock()
+		b.running[language]++
+		gate := b.gates[language]
+		b.mu.Unlock()
+		if gate != nil {
+			<-gate
+		}
+		answer(w, r)
+	})))
+	return b
+}
+
+// send sends n requests, and waits until they can go no further.
+func (b *bubble) send(n int, header ...string) {
+	for range n {
+		go func() {
+			r := httptest.NewRequest("GET", "/", nil)
+			for i := 0; i < len(header); i += 2 {
+				r.Header.Set(header[i], header[i+1])
+			}
+			w := httptest.NewRecorder()
+			b.ServeHTTP(w, r)
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.served[fmt.Sprint(w.Code, " ", w.Body)]++
+		}()
+	}
+	synctest.Wait()
+}
+
+// let opens the gate of a language, and waits until all can go no further.
+func (b *bubble) let(language string) {
+	b.mu.Lock()
+	close(b.gates[language])
+	b.mu.Unlock()
+	synctest.Wait()
+}
+
+// TestVariantsWait: who has waited and sees another variant waits for his own, and makes it if nobody does.
+func TestVariantsWait(t *testing.T) {
+	for name, values := range map[string]cache.Store{"in process": nil, "elsewhere": new(listing)} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newStore(t)
+				if _, err := store.Read(t.Context(), []tokens.ID{article1}); err != nil {
+					t.Fatal(err)
+				}
+				b := newBubble(newMiddleware(t, middleware.Config{Tokens: store, Values: values, Version: "test"}), func(w http.ResponseWriter, r *http.Request) {
+					w.Header().Set("Vary", "Accept-Language")
+					fmt.Fprint(w, r.Header.Get("Accept-Language"))
+				})
+				languages := []string{"de", "en", "fr"}
+				for _, l := range languages {
+					b.gates[l] = make(chan struct{})
+				}
+				for _, l := range languages {
+					b.send(4, "Accept-Language", l)
+				}
+				if len(b.running) != 1 || b.running["de"] != 1 {
+					t.Fatalf("at first: %v", b.running)
+				}
+				b.let("de")
+				if b.served["200 de"] != 4 || b.running["en"] != 1 || b.running["fr"] != 1 {
+					t.Errorf("when one variant is there: %v run, %v", b.running, b.served)
+				}
+				b.let("en")
+				b.let("fr")
+				if len(b.served) != 3 || b.served["200 en"] != 4 || b.served["200 fr"] != 4 || b.running["en"] != 1 || b.running["fr"] != 1 {
+					t.Errorf("at last: %v run, %v", b.running, b.served)
+				}
+			})
+		})
+	}
+}
+
+// TestNotModifiedIsNoRefusal: a page that one client has already is one that others wait for.
+func TestNotModifiedIsNoRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newStore(t)
+		if _, err := store.Read(t.Context(), []tokens.ID{article1}); err != nil {
+			t.Fatal(err)
+		}
+		m := newMiddleware(t, middleware.Config{Tokens: store, Version: "test"})
+		answer := func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "no-cache")
+			if !request.NotModified(w, r, article1) {
+				_, _ = io.WriteString(w, "page")
+			}
+		}
+		tag := get(m(http.HandlerFunc(answer))).Header().Get("ETag") // from elsewhere: the page is not stored
+		b := newBubble(m, answer)
+		b.send(1, "If-None-Match", tag)
+		if b.served["304 "] != 1 || tag == "" {
+			t.Fatalf("tag %q: %v", tag, b.served)
+		}
+		b.gates[""] = make(chan struct{})
+		b.send(5)
+		if b.running[""] != 2 {
+			t.Errorf("%d run, and they are to wait for one", b.running[""]-1)
+		}
+		b.let("")
+		if b.served["200 page"] != 5 {
+			t.Errorf("%v", b.served)
+		}
+	})
 }
 
 // TestClientGoesAway: what a handler writes when its client has gone is not stored, and those who have waited

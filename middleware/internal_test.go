@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"slices"
 	"strings"
@@ -46,6 +47,26 @@ func FuzzDirectives(f *testing.F) {
 			t.Errorf("%q, %q: %t and %t", before, after, okMore, okAfter)
 		}
 	})
+}
+
+// TestHeldBackIsFreed: when it is known that a response is not kept, what was held back of it is not either.
+func TestHeldBackIsFreed(t *testing.T) {
+	under := httptest.NewRecorder()
+	c := newRecorder(&visit{pages: &pages{limit: 1 << 10}, w: under, r: httptest.NewRequest("GET", "/", nil)}, nil)
+	for range 2 {
+		if _, err := c.Write(make([]byte, 1<<10)); err != nil { // the second is too much
+			t.Fatal(err)
+		}
+		if c.state == holding && len(c.body) != 1<<10 || c.state != holding && c.body != nil {
+			t.Errorf("state %d: %d bytes are held", c.state, len(c.body))
+		}
+		if c.state == holding {
+			c.pass() // as by refuse
+		}
+	}
+	if under.Body.Len() != 2<<10 {
+		t.Errorf("%d bytes have passed", under.Body.Len())
+	}
 }
 
 func TestStoredIsRead(t *testing.T) {

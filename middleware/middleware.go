@@ -56,7 +56,14 @@ func For(kit *request.Kit) func(http.Handler) http.Handler {
 				return
 			}
 			t := newTap(w, scope, debug)
+			returned := false
+			defer func() {
+				if !returned {
+					t.abort()
+				}
+			}()
 			next.ServeHTTP(newFront(&t.front, w), r)
+			returned = true
 			t.end()
 		})
 	}

@@ -130,6 +130,10 @@ type pages struct {
 //   - whose handler panicked, wrote a second status (an error that it met too late), or was done when the
 //     client had gone.
 //
+// A handler that recovers from a panic of its own, or gives up otherwise after it has begun to write, leaves
+// half a page that looks like a whole one. It must say so, by http.Error (which keeps the page from being
+// stored, though the status comes too late for the client) or by panicking on with http.ErrAbortHandler.
+//
 // Requests with a body, Range, If-Match or If-Unmodified-Since, and with Upgrade, are passed on. HEAD is
 // answered from what GET has left. Other methods are passed on.
 //
@@ -216,7 +220,8 @@ func (p *pages) target(r *http.Request) string {
 	if b = append(b, "http://"...); r.TLS != nil {
 		b = append(b[:0], "https://"...)
 	}
-	b = append(b, strings.ToLower(r.Host)...)
+	// A client of HTTP/2 may send a host with slashes in it.
+	b = append(b, url.PathEscape(strings.ToLower(r.Host))...)
 	path := r.URL.EscapedPath()
 	b = append(b, path...)
 	if asked, _, _ := strings.Cut(r.RequestURI, "?"); asked != "" && asked != path {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -195,6 +196,28 @@ func TestPageURL(t *testing.T) {
 	}
 }
 
+// TestPageHosts: who sends a host that looks like a part of a URL, which HTTP/2 servers let pass, gets no page of
+// another path, and makes none for others.
+func TestPageHosts(t *testing.T) {
+	w := newSite(t, setup{handler: func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "%q %q", r.Host, r.URL.Path) }})
+	for _, c := range [][4]string{ // host and path of the one and of the other
+		{"a.example/b", "/c", "a.example", "/b/c"},
+		{"a.example/b /b", "/", "a.example", "/b"},
+		{"a.example?b=/", "/", "a.example", "/?b=/"},
+		{"a.example%2fb", "/", "a.example/b", "/"},
+	} {
+		for i := 0; i < 4; i += 2 {
+			r := httptest.NewRequest("GET", c[i+1], nil)
+			r.Host = c[i]
+			got := httptest.NewRecorder()
+			w.Config.Handler.ServeHTTP(got, r)
+			if want := fmt.Sprintf("%q %q", r.Host, r.URL.Path); got.Body.String() != want {
+				t.Errorf("%s got %s", want, got.Body)
+			}
+		}
+	}
+}
+
 // TestPageRewritten: two paths that a middleware has made one are two.
 func TestPageRewritten(t *testing.T) {
 	strip := func(next http.Handler) http.Handler {
@@ -287,6 +310,32 @@ func TestPageIsJudged(t *testing.T) {
 		t.Fatal(err)
 	}
 	twice("released", 0)
+}
+
+// TestPageInsideItself: what the inner one of two requests for a page gets is not the page, whatever becomes of
+// the outer one.
+func TestPageInsideItself(t *testing.T) {
+	for _, kept := range []bool{true, false} {
+		var w *site
+		w = newSite(t, setup{handler: func(rw http.ResponseWriter, r *http.Request) {
+			if r.Context().Value(pathKey{}) != nil {
+				_, _ = io.WriteString(rw, "inner")
+				return
+			}
+			inner := httptest.NewRecorder()
+			w.Config.Handler.ServeHTTP(inner, r.WithContext(context.WithValue(r.Context(), pathKey{}, "inner")))
+			if !kept {
+				rw.Header().Set("Set-Cookie", "a=1")
+			}
+			_, _ = io.WriteString(rw, "outer "+inner.Body.String())
+		}})
+		for range 2 {
+			if a := w.get("/"); a.body != "outer inner" {
+				t.Errorf("%q", a.body)
+			}
+		}
+		w.ran(fmt.Sprintf("kept=%t", kept), map[bool]int64{true: 2, false: 4}[kept])
+	}
 }
 
 // TestPageInsidePage: a page that is inside itself is stored once; one inside another hands on what it

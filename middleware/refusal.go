@@ -132,7 +132,7 @@ func forAllOrigins(before, h http.Header, vary []string) bool {
 		len(allowed) == 1 && allowed[0] == "*" || slices.Contains(vary, "Origin")
 }
 
-// names returns the headers that are kept with a response.
+// headersOf returns the names of the headers that are kept with a response.
 func (p *pages) headersOf(h http.Header) []string {
 	names := p.names
 	for name := range h {

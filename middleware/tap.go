@@ -45,6 +45,13 @@ func (t *tap) begin(status int) {
 // end is called when the handler has returned. If it has written nothing the server writes the header now.
 func (t *tap) end() { t.begin(http.StatusOK) }
 
+// abort is called when the handler has not returned: it panics. Who recovers may write an error.
+func (t *tap) abort() {
+	if !t.began {
+		t.scope.DropETag(t.under.Header())
+	}
+}
+
 func (t *tap) Header() http.Header { return t.under.Header() }
 
 func (t *tap) WriteHeader(status int) {

@@ -10,8 +10,8 @@ import (
 // front is the http.ResponseWriter that a handler gets in place of another. What the handler does with it
 // goes to a sink.
 //
-// It has the optional interfaces that the one beneath has, and no others, because handlers ask for them: see
-// newFront. Flushing by http.ResponseController always comes here, so that nothing overtakes what the sink
+// It has no optional interface that the one beneath has not, because handlers ask for them, and most of those
+// that it has: see newFront. Flushing by http.ResponseController always comes here, so that nothing overtakes what the sink
 // holds back. Deadlines and full duplex are found by Unwrap.
 type front struct{ to sink }
 
@@ -68,9 +68,10 @@ func (f flushAndPush) Push(target string, opts *http.PushOptions) error {
 	return f.to.Unwrap().(http.Pusher).Push(target, opts)
 }
 
-// newFront returns f with the optional interfaces that the writer beneath has. One that can only be
-// reached by unwrapping counts: http.ResponseController would find it, and pass the sink by. Sets of
-// interfaces that no server has lose io.ReaderFrom or http.Pusher.
+// newFront returns f with those of the optional interfaces above that the writer beneath has. A Flusher or
+// Hijacker that can only be reached by unwrapping counts: http.ResponseController would find it, and pass the
+// sink by. Sets of interfaces that no server has lose io.ReaderFrom or http.Pusher, and http.CloseNotifier is
+// never passed on: it is deprecated for the request's context.
 func newFront(f *front, under http.ResponseWriter) http.ResponseWriter {
 	flushes, hijacks := abilities(under)
 	_, reads := under.(io.ReaderFrom)

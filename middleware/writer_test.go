@@ -318,6 +318,36 @@ func TestETagIsChecked(t *testing.T) {
 	}
 }
 
+// TestETagAfterAPanic: who recovers above the middleware writes an error, and that does not have the tag of the
+// page.
+func TestETagAfterAPanic(t *testing.T) {
+	for _, c := range []struct{ set, want string }{{"", ""}, {`"own"`, `"own"`}} {
+		recoverer := func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				defer func() {
+					if recover() != nil {
+						w.WriteHeader(500)
+					}
+				}()
+				next.ServeHTTP(w, r)
+			})
+		}
+		m := newMiddleware(t, middleware.Config{Tokens: newStore(t)})
+		for range 2 { // at first the token is not known yet, and there is no tag
+			w := get(recoverer(m(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				request.NotModified(w, r, article1)
+				if c.set != "" {
+					w.Header().Set("ETag", c.set)
+				}
+				panic("no")
+			}))))
+			if got := w.Header().Get("ETag"); w.Code != 500 || got != c.want {
+				t.Errorf("%d with ETag %q, want %q", w.Code, got, c.want)
+			}
+		}
+	}
+}
+
 // TestConfirmedETag: a 304 has the tag that it confirms, though a page that was made now would not get it.
 func TestConfirmedETag(t *testing.T) {
 	taken := false

@@ -49,7 +49,8 @@ func Example_fragments() {
 		}
 	}
 	ctx, scope := kit.Open(context.Background())
-	if err := scope.Prefetch(ctx, authors); err != nil { // makes the tokens of rows that nobody has asked for yet
+	// It makes the tokens of rows that nobody has asked for yet.
+	if err := scope.Prefetch(ctx, authors); err != nil {
 		panic(err)
 	}
 	show()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"reflect"
-	"slices"
 
 	"github.com/alkey-go/alkey/request"
 )
@@ -229,7 +228,10 @@ func (c *call) make(ctx context.Context) ([]request.Piece, error) {
 
 // reset makes the execution ready for another page. What it keeps is bounded.
 func (e *execution) reset() {
-	chunks := slices.Clip(e.chunks[:min(len(e.chunks), maxKeptChunks)])
+	chunks := e.chunks
+	if len(chunks) > maxKeptChunks {
+		chunks = append([][]call(nil), chunks[:maxKeptChunks]...) // the list would keep the others
+	}
 	for i := range min(e.count, len(chunks)*callsOfChunk) {
 		c := e.call(i)
 		*c = call{fill: c.fill}

@@ -21,10 +21,11 @@ import (
 	"github.com/alkey-go/alkey/request"
 	"github.com/alkey-go/alkey/templatefuncs"
 	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/tokens/tokenstest"
 )
 
-// article is what a fragment of the benchmarks shows: 300 bytes with its summary, 3 kB with its paragraphs, or with
-// its tags, which are markup more than text and are stored compressed.
+// article is what a fragment of the benchmarks shows: 300 bytes with its summary, 3 kB with its paragraphs, or
+// with its tags, which are markup more than text and are stored compressed.
 type article struct {
 	ID         int
 	Title      string
@@ -105,9 +106,9 @@ func benchmarkTemplates(tb testing.TB, page, row string, funcs template.FuncMap)
 //
 // Of the pages where each fragment is a call, the baseline is the same page with a function that returns
 // the same constant text in place of each fragment. Where tokens or values are on Redis it also gets
-// them, with one raw MGET each, both at the same time: of the texts, as a program keeps them that does its own
-// caching, or of the values as alkey stores them ("as-stored"), which it does not decompress. Of the page where
-// fragments are made by one call the baseline writes the same texts in a range.
+// them, with one raw MGET each, both at the same time: of the texts, as a program keeps them that does its
+// own caching, or of the values as alkey stores them ("as-stored"), which it does not decompress. Of the page
+// where fragments are made by one call the baseline writes the same texts in a range.
 func BenchmarkFragments(b *testing.B) {
 	for _, where := range []string{"process", "tokens-on-Redis", "both-on-Redis", "both-on-Redis-as-stored", "both-on-Redis-as-stored-uncompressed"} {
 		b.Run("where="+where, func(b *testing.B) {
@@ -151,6 +152,7 @@ func newBenchmarkPage(b *testing.B, where, row string) *benchmarkPage {
 		_ = store.Close()
 		// A machine that stalls must not count as an outage here.
 		store = tokens.New(backend, tokens.WithReadTimeout(10*time.Second), tokens.WithWriteTimeout(10*time.Second))
+		tokenstest.Ready(b, store)
 		const prefix = "alkey.cache.TOKENS:"
 		p.tokens = append(p.tokens, prefix+"clock", prefix+"alkey:articles#!", prefix+"alkey:*#!")
 		for _, a := range p.data.Rows {

@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"io"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -493,11 +494,12 @@ func TestNothingIsKeptOfFragments(t *testing.T) {
 				}
 			}
 		}
-		set.executions.Put(e)
 		gc()
 		if kept.Value() != nil {
 			t.Errorf("%s: the data is kept", name)
 		}
+		runtime.KeepAlive(e)
+		set.executions.Put(e)
 	}
 }
 
