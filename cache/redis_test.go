@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -94,28 +93,10 @@ func (s servers) addrs() []string {
 // cluster starts a Cluster of n masters, which have no replicas.
 func cluster(t testing.TB, n int) servers {
 	t.Helper()
-	const slots = 16384
+	c := testserver.RedisCluster(t, n)
 	nodes := make(servers, n)
 	for i := range nodes {
-		nodes[i] = testserver.Redis(t, "--cluster-enabled", "yes", "--cluster-require-full-coverage", "no", "--cluster-node-timeout", "60000")
-		c := redis.NewClient(&redis.Options{Addr: nodes[i].Addr()})
-		err := c.ClusterAddSlotsRange(t.Context(), i*slots/n, (i+1)*slots/n-1).Err()
-		if err == nil && i > 0 {
-			host, port, _ := net.SplitHostPort(nodes[0].Addr())
-			err = c.ClusterMeet(t.Context(), host, port).Err()
-		}
-		_ = c.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, node := range nodes {
-		c := redis.NewClient(&redis.Options{Addr: node.Addr()})
-		eventually(t, "the cluster is complete", func() bool {
-			info, err := c.ClusterInfo(t.Context()).Result()
-			return err == nil && strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_slots_assigned:16384")
-		})
-		_ = c.Close()
+		nodes[i] = c.Node(i)
 	}
 	return nodes
 }
