@@ -7,11 +7,15 @@ COUNT       ?= 10
 BENCH       ?= .
 BENCHTIME   ?= 0.3s
 FUZZTIME    ?= 30s
+DURATION    ?= 1m
+SEED        ?= 0
+DATABASE    ?= postgres
+STRICT      ?= true
 
 # Modules of their own: what they test with is no dependency of alkey.
 MODULES     = internal/datalayers txscope/internal/sqltext/oracle
 
-.PHONY: help test check lint tidy servers bench explore fuzz compat run
+.PHONY: help test check lint tidy servers bench explore fuzz soak compat run
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -56,6 +60,9 @@ fuzz: ## every fuzz target for FUZZTIME
 			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
 		done; \
 	done
+
+soak: servers ## faults for DURATION=1m, at random by SEED=0 (0: another each time), over DATABASE=postgres or sqlite, with STRICT=true or false: no value may be stale
+	$(GO) test -run '^TestSoak$$' -count 1 -v -timeout 0 ./internal/rig -rig.duration $(DURATION) -rig.seed $(SEED) -rig.database $(DATABASE) -rig.strict=$(STRICT)
 
 compat: ## the test suites of sqlx and GORM over the bare and over the wrapped drivers
 	@.ci/compat
