@@ -2,6 +2,7 @@ package tokens
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -34,6 +35,29 @@ type Backend interface {
 	// Close frees what the backend holds. Operations after it return ErrClosed.
 	Close() error
 }
+
+// Restorer is what a Backend has beside the protocol if its server can lose what it holds: restarted
+// empty or from an old snapshot, failed over to a replica that lagged. The package comment says how a
+// loss is found and what a sweep of it is. A backend without it never loses a record that matters.
+type Restorer interface {
+	// Epoch counts the losses that this process has noticed: it grows whenever the process sweeps, and
+	// when it finds that another has swept or that the server is a different one. What was read in an
+	// earlier epoch says nothing about this one. Operations during which it grows are repeated by the
+	// backend itself, so what they return belongs to the epoch at their end. It does no I/O.
+	Epoch() uint64
+
+	// Seen returns the largest stamp that the backend has met, in replies that its callers did not get
+	// too. It does no I/O.
+	Seen() Stamp
+
+	// Restore sweeps everything as after a loss, unless somebody has swept since: unless every server
+	// records a sweep with a stamp larger than since. It returns the stamp of the latest sweep.
+	Restore(ctx context.Context, since Stamp) (Stamp, error)
+}
+
+// ErrRefused is in the error of an operation that a server has answered with the refusal of a write:
+// it is full, or a replica, or cannot persist. Such a server takes no fences, so it is not read either.
+var ErrRefused = errors.New("alkey: the token store takes no writes")
 
 // Snapshot is what Read saw.
 type Snapshot struct {

@@ -5,19 +5,58 @@ import (
 	"slices"
 )
 
-// MaxRowsPerTable is how many rows of one table a transaction can change before the change counts
-// as one of all the table's rows.
+// MaxRowsPerTable is how many rows of one table a transaction can change, by default, before the
+// change counts as one of all the table's rows.
 const MaxRowsPerTable = 1000
 
-// Changes is a set of changes: rows, tables (all their rows) or everything. The zero value is
-// empty. It is not safe for concurrent use.
+// ChangeLimits bounds a set of changes, and with it the memory that a transaction takes here and the
+// work that its fence is for the server. What does not fit counts as more than it is, never as less.
+type ChangeLimits struct {
+	// RowsPerTable is how many rows of one table are told apart. With one more the table counts as
+	// changed in all its rows. 0: MaxRowsPerTable.
+	RowsPerTable int
+	// Rows is how many rows of all tables together are told apart. With one more each of their tables
+	// counts as changed in all its rows. 0: 10,000.
+	Rows int
+	// Tables is how many tables are told apart. With one more everything counts as changed. 0: 1,000.
+	Tables int
+}
+
+var defaultLimits = ChangeLimits{RowsPerTable: MaxRowsPerTable, Rows: 10_000, Tables: 1000}
+
+// complete returns limits with the defaults for what is 0.
+func (l *ChangeLimits) complete() *ChangeLimits {
+	if l == nil || l.RowsPerTable > 0 && l.Rows > 0 && l.Tables > 0 {
+		return l
+	}
+	full := *l
+	for _, f := range []struct {
+		limit     *int
+		byDefault int
+	}{
+		{&full.RowsPerTable, defaultLimits.RowsPerTable},
+		{&full.Rows, defaultLimits.Rows},
+		{&full.Tables, defaultLimits.Tables},
+	} {
+		if *f.limit <= 0 {
+			*f.limit = f.byDefault
+		}
+	}
+	return &full
+}
+
+// Changes is a set of changes: rows, tables (all their rows) or everything. It is bounded as
+// ChangeLimits says by default. The zero value is empty. It is not safe for concurrent use.
 type Changes struct {
+	limits     *ChangeLimits // nil: the default
 	everything bool
 	// While there are few: rows, and tables of which no row is listed. Most transactions change a
 	// row or two, and maps would cost them more than their fence.
 	list []ID
 	// All, once there are more. A nil set of rows: all of them.
 	tables map[string]map[string]struct{}
+	rows   int // in list or tables
+	named  int // tables in list
 
 	affected []ID // what records returned, until something is added
 }
@@ -62,7 +101,7 @@ func (c *Changes) Add(id ID) {
 	switch {
 	case c.everything:
 	case id.IsZero() || id.Table == all:
-		*c = Changes{everything: true}
+		c.all()
 	case id.Row == all || id.Row == sweep:
 		c.sweep(id.Table)
 	default:
@@ -72,16 +111,26 @@ func (c *Changes) Add(id ID) {
 
 func (c *Changes) row(id ID) {
 	if c.tables == nil {
+		known := 0 // the table
 		for _, have := range c.list {
-			if have == id || have.Row == all && have.Table == id.Table {
+			if have.Table != id.Table {
+				continue
+			}
+			if have == id || have.Row == all {
 				return
 			}
+			known = 1
 		}
-		if len(c.list) < fewChanges {
+		if len(c.list) < c.few() {
 			c.list = append(c.list, id)
+			c.rows++
+			c.named += 1 - known
 			return
 		}
 		c.index()
+		if c.everything {
+			return
+		}
 	}
 	rows, known := c.tables[id.Table]
 	if known && rows == nil {
@@ -91,32 +140,89 @@ func (c *Changes) row(id ID) {
 		rows = make(map[string]struct{})
 		c.tables[id.Table] = rows
 	}
+	if _, again := rows[id.Row]; again {
+		return
+	}
 	rows[id.Row] = struct{}{}
-	if len(rows) > MaxRowsPerTable {
+	c.rows++
+	switch l := c.limit(); {
+	case len(c.tables) > l.Tables:
+		c.all()
+	case len(rows) > l.RowsPerTable:
 		c.sweep(id.Table)
+	case c.rows > l.Rows:
+		c.sweepRows()
 	}
 }
 
 func (c *Changes) sweep(table string) {
 	if c.tables == nil {
-		c.list = slices.DeleteFunc(c.list, func(id ID) bool { return id.Table == table })
-		if len(c.list) < fewChanges {
+		rows := len(c.list)
+		c.list = slices.DeleteFunc(c.list, func(id ID) bool { return id.Table == table && id.Row != all })
+		if rows -= len(c.list); rows > 0 {
+			c.rows -= rows
+			c.named--
+		} else if slices.Contains(c.list, ID{table, all}) {
+			return
+		}
+		if len(c.list) < c.few() {
 			c.list = append(c.list, ID{table, all})
+			c.named++
 			return
 		}
 		c.index()
+		if c.everything {
+			return
+		}
 	}
+	c.rows -= len(c.tables[table])
 	c.tables[table] = nil
+	if len(c.tables) > c.limit().Tables {
+		c.all()
+	}
+}
+
+// sweepRows sweeps every table of which rows are listed.
+func (c *Changes) sweepRows() {
+	if c.tables == nil {
+		c.index()
+	}
+	c.affected = nil
+	for table, rows := range c.tables {
+		if rows != nil {
+			c.tables[table] = nil
+		}
+	}
+	c.rows = 0
+}
+
+func (c *Changes) all() { *c = Changes{everything: true, limits: c.limits} }
+
+func (c *Changes) limit() *ChangeLimits {
+	if c.limits == nil {
+		return &defaultLimits
+	}
+	return c.limits
+}
+
+// few is how many a list holds: less than any limit.
+func (c *Changes) few() int {
+	l := c.limit()
+	return min(fewChanges, l.RowsPerTable, l.Rows, l.Tables)
 }
 
 // index makes maps of the list.
 func (c *Changes) index() {
 	list := c.list
 	c.list, c.tables = nil, make(map[string]map[string]struct{})
+	c.rows, c.named = 0, 0
 	for _, id := range list {
 		c.Add(id)
 	}
 }
+
+// told is how many rows and how many tables the set tells apart.
+func (c *Changes) told() (rows, tables int) { return c.rows, c.named + len(c.tables) }
 
 // Merge adds all of o.
 func (c *Changes) Merge(o *Changes) {
@@ -188,9 +294,9 @@ func (c *Changes) Affect(id ID) bool {
 // Clone returns an independent copy.
 func (c *Changes) Clone() *Changes {
 	if c.tables == nil {
-		return &Changes{everything: c.everything, list: slices.Clone(c.list)}
+		return &Changes{limits: c.limits, everything: c.everything, list: slices.Clone(c.list), rows: c.rows, named: c.named}
 	}
-	n := new(Changes)
+	n := &Changes{limits: c.limits}
 	n.Merge(c)
 	return n
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/alkey-go/alkey/internal/testserver"
 	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/tokens/tokenstest"
 )
 
 const password = "s3cr3t:pa/ss"
@@ -41,17 +42,25 @@ func TestFromEnvRefusesWrongValues(t *testing.T) {
 		vars  map[string]string
 		names string
 	}{
-		"no scheme":          {map[string]string{"REDIS_URL": "user:" + password + "@localhost"}, "REDIS_URL"},
-		"other scheme":       {map[string]string{"REDIS_URL": "http://user:" + password + "@localhost"}, "REDIS_URL"},
-		"password not coded": {map[string]string{"REDIS_URL": "redis://user:" + password + "@localhost:1"}, "REDIS_URL"},
-		"password as port":   {map[string]string{"REDIS_URL": "redis://localhost:" + password}, "REDIS_URL"},
-		"control character":  {map[string]string{"REDIS_URL": "redis://:s3cr3t\x7f@localhost"}, "REDIS_URL"},
-		"database":           {map[string]string{"REDIS_URL": "redis://:s3cr3t@localhost/users"}, "REDIS_URL"},
-		"parameter":          {map[string]string{"REDIS_URL": "redis://:s3cr3t@localhost?password=s3cr3t"}, "REDIS_URL"},
-		"REDIS_DB":           {map[string]string{"REDIS_URL": "redis://:s3cr3t@localhost", "REDIS_DB": "one"}, "REDIS_DB"},
-		"REDIS_DB below 0":   {map[string]string{"REDIS_DB": "-1"}, "REDIS_DB"},
-		"no connections":     {map[string]string{"REDIS_URL": "redis://localhost", "REDIS_MAX_CONNECTIONS": "0"}, "REDIS_MAX_CONNECTIONS"},
-		"connections":        {map[string]string{"REDIS_MAX_CONNECTIONS": "10 or so"}, "REDIS_MAX_CONNECTIONS"},
+		"no scheme":             {map[string]string{"REDIS_URL": "user:" + password + "@localhost"}, "REDIS_URL"},
+		"other scheme":          {map[string]string{"REDIS_URL": "http://user:" + password + "@localhost"}, "REDIS_URL"},
+		"password not coded":    {map[string]string{"REDIS_URL": "redis://user:" + password + "@localhost:1"}, "REDIS_URL"},
+		"password as port":      {map[string]string{"REDIS_URL": "redis://localhost:" + password}, "REDIS_URL"},
+		"control character":     {map[string]string{"REDIS_URL": "redis://:s3cr3t\x7f@localhost"}, "REDIS_URL"},
+		"database":              {map[string]string{"REDIS_URL": "redis://:s3cr3t@localhost/users"}, "REDIS_URL"},
+		"parameter":             {map[string]string{"REDIS_URL": "redis://:s3cr3t@localhost?password=s3cr3t"}, "REDIS_URL"},
+		"parameter of Sentinel": {map[string]string{"REDIS_URL": "redis://:s3cr3t@localhost?master_name=m&password=s3cr3t&max_retries=few"}, "REDIS_URL"},
+		"unknown to Sentinel":   {map[string]string{"REDIS_URL": "redis://:s3cr3t@localhost?master_name=m&secret=s3cr3t"}, "REDIS_URL"},
+		"no master":             {map[string]string{"REDIS_URL": "redis://:s3cr3t@localhost?master_name="}, "master_name"},
+		"replicas of Sentinel":  {map[string]string{"REDIS_URL": "redis://:s3cr3t@localhost?master_name=m&replica_only=true"}, "REDIS_URL"},
+		"unknown to a cluster":  {map[string]string{"REDIS_URL": "redis://:s3cr3t@localhost?addr=a:1&password=s3cr3t"}, "REDIS_URL"},
+		"address":               {map[string]string{"REDIS_URL": "redis://:s3cr3t@localhost?addr=user:s3cr3t@b"}, "REDIS_URL"},
+		"replicas of a cluster": {map[string]string{"REDIS_URL": "redis://:s3cr3t@localhost?addr=a:1&read_only=true"}, "REDIS_URL"},
+		"database of a cluster": {map[string]string{"REDIS_URL": "redis://:s3cr3t@localhost?addr=a:1", "REDIS_DB": "1"}, "REDIS_DB"},
+		"REDIS_DB":              {map[string]string{"REDIS_URL": "redis://:s3cr3t@localhost", "REDIS_DB": "one"}, "REDIS_DB"},
+		"REDIS_DB below 0":      {map[string]string{"REDIS_DB": "-1"}, "REDIS_DB"},
+		"no connections":        {map[string]string{"REDIS_URL": "redis://localhost", "REDIS_MAX_CONNECTIONS": "0"}, "REDIS_MAX_CONNECTIONS"},
+		"connections":           {map[string]string{"REDIS_MAX_CONNECTIONS": "10 or so"}, "REDIS_MAX_CONNECTIONS"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			environment(t, test.vars)
@@ -104,6 +113,7 @@ func TestFromEnvConnects(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
+	tokenstest.Ready(t, s)
 	stamp, err := tokens.Get(t.Context(), s, "alkey:users#1")
 	if err != nil {
 		t.Fatal(err)
@@ -169,16 +179,17 @@ func TestUnreachableServerIsAWarning(t *testing.T) {
 func TestRedisOptionsAreChecked(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: "localhost:1"})
 	defer client.Close()
-	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"localhost:1"}})
-	defer cluster.Close()
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": "localhost:1"}})
+	defer ring.Close()
 	universal := func(o redis.UniversalOptions) tokens.RedisOptions { return tokens.RedisOptions{UniversalOptions: o} }
 	for name, opts := range map[string]tokens.RedisOptions{
-		"nothing":        {},
-		"two addresses":  universal(redis.UniversalOptions{Addrs: []string{"a:1", "b:1"}}),
-		"Sentinel":       universal(redis.UniversalOptions{Addrs: []string{"a:1"}, MasterName: "m"}),
-		"Cluster":        universal(redis.UniversalOptions{Addrs: []string{"a:1"}, IsClusterMode: true}),
-		"cluster client": {Client: cluster},
-		"TTL":            {Client: client, TTL: 1},
+		"nothing":     {},
+		"a ring":      {Client: ring},
+		"replicas":    universal(redis.UniversalOptions{Addrs: []string{"a:1"}, ReadOnly: true}),
+		"the nearest": universal(redis.UniversalOptions{Addrs: []string{"a:1"}, RouteByLatency: true}),
+		"any":         universal(redis.UniversalOptions{Addrs: []string{"a:1"}, MasterName: "m", RouteRandomly: true}),
+		"TTL":         {Client: client, TTL: 1},
+		"owners":      {Client: client, MaxOwners: -1},
 	} {
 		if s, err := tokens.NewRedis(t.Context(), opts); !errors.Is(err, tokens.ErrOptions) {
 			t.Errorf("%s: %v, %v", name, s, err)
@@ -210,7 +221,7 @@ func TestScriptsAreLoadedAgain(t *testing.T) {
 	}
 }
 
-// A client that the application has already is used, and left open.
+// A client that the application has already lends its options, and is left open.
 func TestClientOfTheApplication(t *testing.T) {
 	server := testserver.Redis(t)
 	client := redis.NewClient(&redis.Options{Addr: server.Addr()}) // go-redis's defaults
@@ -219,9 +230,7 @@ func TestClientOfTheApplication(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tokens.Get(t.Context(), s, tokens.Global); err != nil {
-		t.Error(err)
-	}
+	tokenstest.Ready(t, s)
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}

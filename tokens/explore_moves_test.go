@@ -15,6 +15,7 @@ type exScenario struct {
 	actors  []exConfig
 	late    int  // operations that arrive a second time, as late as can be
 	evict   bool // records without a fence can be lost
+	losses  int  // how often the store is lost: comes back empty, or as it was some time ago
 	torn    bool // rows are loaded one by one
 	ledgers bool // set where a request has transactions
 	cold    bool // nothing has ever been read when it begins
@@ -52,6 +53,9 @@ type exBreak struct {
 	noGuard   bool // storable whatever the watermark
 	judgeOnce bool // storable is judged when the key is asked for, not when the value is stored
 	noLost    bool // what was taken back is forgotten at once
+	noSweep   bool // a store that was lost is not swept
+	noGrace   bool // and fences nothing
+	noMinute  bool // and gives out stamps again that were lost
 	backend   func(*Memory) Backend
 }
 
@@ -98,7 +102,7 @@ func newExplorer(sc *exScenario, broken exBreak) *explorer {
 	own := *sc
 	own.keys = slices.Clone(sc.keys)
 	sc = &own
-	e := &explorer{exScenario: sc, broken: broken, now: time.UnixMicro(1 << 40), ctx: context.Background()}
+	e := &explorer{exScenario: sc, broken: broken, now: time.UnixMicro(1), ctx: context.Background()}
 	e.memory = NewMemoryBackend(MemoryOptions{Now: func() time.Time { return e.now }})
 	var backend Backend = e.memory
 	if broken.backend != nil {
@@ -199,6 +203,13 @@ func (e *explorer) restore(s *exState) {
 			}
 			real.fences = append(real.fences, fence{e.owners[j], deadline})
 		}
+		if r.fences&(1<<exGrace) != 0 {
+			deadline := e.now.Add(grace).UnixMicro()
+			if s.graceful {
+				deadline = e.now.UnixMicro() - 1
+			}
+			real.fences = append(real.fences, fence{exLoss, deadline})
+		}
 		e.memory.records.Store(exIDs[i], real)
 	}
 	e.memory.clock.Store(int64(s.clock))
@@ -276,7 +287,10 @@ func (e *explorer) capture(n *exState) {
 		}
 		r.there, r.stamp = true, real.stamp
 		for _, f := range real.fences {
-			j := slices.Index(e.owners[:], f.owner)
+			j := exGrace
+			if f.owner != exLoss {
+				j = slices.Index(e.owners[:], f.owner)
+			}
 			r.fences |= 1 << j
 		}
 	}
@@ -352,6 +366,9 @@ func (e *explorer) moves(s *exState, emit func(exMove, *exState)) {
 			e.arrive(i, d)
 		}
 	}
+	if e.losses > 0 {
+		e.lose()
+	}
 	if e.evict {
 		for i := range exIDs[:4] {
 			if s.records[i].there && s.records[i].fences == 0 {
@@ -359,6 +376,77 @@ func (e *explorer) moves(s *exState, emit func(exMove, *exState)) {
 			}
 		}
 	}
+}
+
+// exLoss is the owner of the fence that a sweep after a loss sets.
+const exLoss = Owner("~lost")
+
+// lose makes the moves of a store that loses what it holds. The first who comes to it afterwards sweeps.
+// Requests keep the tokens that they have read here: that they are forgotten is for those that came
+// from another server.
+func (e *explorer) lose() {
+	s := e.state
+	if int(s.losses) < e.losses {
+		if !s.saved {
+			e.edit(-1, "a snapshot of the store is taken", func(n *exState) {
+				n.saved, n.snapshot, n.then = true, s.records, s.clock
+			})
+		}
+		e.edit(-1, "the store comes back empty", func(n *exState) {
+			n.records, n.clock = [exRecords]exRecord{}, 0
+			e.sweep(n)
+		})
+		if s.saved {
+			e.edit(-1, "the store comes back from the snapshot", func(n *exState) {
+				n.records, n.clock = s.snapshot, s.then
+				e.sweep(n)
+			})
+		}
+	}
+	if s.fencedBy(exGrace) && !s.graceful && e.settled() {
+		e.edit(-1, "the two seconds are over", func(n *exState) { n.graceful = true })
+	}
+}
+
+// sweep is what the first does who comes to a store that was lost: a process with what it has seen.
+func (e *explorer) sweep(n *exState) {
+	n.losses++
+	n.saved, n.snapshot, n.then, n.graceful = false, [exRecords]exRecord{}, 0, false
+	if e.broken.noSweep {
+		return
+	}
+	everything := &n.records[slices.Index(exIDs[:], sweepAll)]
+	stamp := max(n.clock, everything.stamp) + 1
+	if !e.broken.noMinute {
+		// A minute is more than all that can have been given out.
+		stamp = max(stamp, e.state.clock+1)
+	}
+	n.clock, everything.there, everything.stamp = stamp, true, stamp
+	if !e.broken.noGrace {
+		everything.fences |= 1 << exGrace
+	}
+}
+
+// settled reports whether each commit that was under way is over, or has its fence: what is so
+// two seconds after a loss.
+func (e *explorer) settled() bool {
+	for i := range e.actors {
+		switch a := &e.state.actors[i]; a.pc {
+		case exFenced, exLimbo, exCommitted:
+			var rows uint8
+			if e.actors[i].writer() {
+				rows = e.actors[i].writes
+			} else {
+				rows = a.layers[0] | a.layers[1] | a.captured[0] | a.captured[1]
+			}
+			for row := range exRows {
+				if rows&(1<<row) != 0 && e.state.records[row].fences&(1<<i) == 0 && !e.actors[i].unknown {
+					return false
+				}
+			}
+		}
+	}
+	return true
 }
 
 // locked reports whether another transaction holds one of the rows in the database.

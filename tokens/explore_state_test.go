@@ -31,12 +31,21 @@ type exState struct {
 	actors  [exActors]exActor
 	late    [exLate]exDuplicate // operations that will arrive a second time
 	values  []exValue           // the cache: everything that was ever stored and can still be found
+
+	losses   uint8 // how often the store was lost
+	graceful bool  // the two seconds after a loss are over
+	saved    bool  // there is a snapshot, or a replica that lags
+	snapshot [exRecords]exRecord
+	then     Stamp // the snapshot's clock
 }
+
+// exGrace is the bit of the fence that a sweep after a loss sets.
+const exGrace = exActors
 
 type exRecord struct {
 	there  bool
 	stamp  Stamp
-	fences uint8 // a bit for each actor
+	fences uint8 // a bit for each actor, and exGrace
 }
 
 // exActor is a writer, or a request that may have a transaction of its own.
@@ -141,10 +150,15 @@ func (s *exState) turn(row int, from, to uint8) {
 
 // canonical drops what cannot matter any more and replaces stamps by their ranks.
 func (s *exState) canonical(sc *exScenario, broken exBreak) {
+	goesBack := broken.noSweep || broken.noMinute // what is so not again found can be, after a loss
+	if s.losses == uint8(sc.losses) {
+		s.saved, s.snapshot, s.then = false, [exRecords]exRecord{}, 0
+	}
+	s.graceful = s.graceful && s.fencedBy(exGrace)
 	for i := range s.actors {
 		a := &s.actors[i]
 		a.lapsed = a.lapsed && s.fencedBy(i)
-		if i >= len(sc.actors) || !sc.actors[i].reader() {
+		if i >= len(sc.actors) || !sc.actors[i].reader() || goesBack {
 			continue
 		}
 		key := sc.actors[i].key
@@ -159,7 +173,7 @@ func (s *exState) canonical(sc *exScenario, broken exBreak) {
 		}
 	}
 	s.values = slices.DeleteFunc(s.values, func(v exValue) bool {
-		if !s.findable(sc, int(v.key), v.version) {
+		if !goesBack && !s.findable(sc, int(v.key), v.version) {
 			return true
 		}
 		// What breaks no promise by its age breaks none where an older value does not.
@@ -169,7 +183,7 @@ func (s *exState) canonical(sc *exScenario, broken exBreak) {
 		})
 	})
 
-	var stamps [4 + exRecords + 2*exActors + 64]Stamp
+	var stamps [5 + 2*exRecords + 2*exActors + 64]Stamp
 	n := 0
 	add := func(t Stamp) {
 		if t != 0 {
@@ -182,7 +196,9 @@ func (s *exState) canonical(sc *exScenario, broken exBreak) {
 	add(s.seen[1])
 	for i := range s.records {
 		add(s.records[i].stamp)
+		add(s.snapshot[i].stamp)
 	}
+	add(s.then)
 	for i := range s.actors {
 		add(s.actors[i].w)
 		add(s.actors[i].tok)
@@ -204,7 +220,9 @@ func (s *exState) canonical(sc *exScenario, broken exBreak) {
 	rank(&s.seen[1])
 	for i := range s.records {
 		rank(&s.records[i].stamp)
+		rank(&s.snapshot[i].stamp)
 	}
+	rank(&s.then)
 	for i := range s.actors {
 		rank(&s.actors[i].w)
 		rank(&s.actors[i].tok)
@@ -255,12 +273,7 @@ func (s *exState) findable(sc *exScenario, key int, version Stamp) bool {
 func (s *exState) encode(sc *exScenario, b []byte) []byte {
 	b = append(b, s.db[0]|s.db[1]<<4, byte(s.clock), byte(s.seen[0]), byte(s.seen[1]))
 	for i := range s.records {
-		r := &s.records[i]
-		flag := byte(0)
-		if r.there {
-			flag = 1 << 7
-		}
-		b = append(b, r.fences|flag, byte(r.stamp))
+		b = s.records[i].encode(b)
 	}
 	var parts [exActors][]byte
 	var buf [exActors * 12]byte
@@ -286,10 +299,26 @@ func (s *exState) encode(sc *exScenario, b []byte) []byte {
 			b = append(b, byte(d.op)<<4|d.actor)
 		}
 	}
+	if sc.losses > 0 {
+		b = append(b, s.losses|bit(s.graceful, 6)|bit(s.saved, 7))
+		if s.saved {
+			b = append(b, byte(s.then))
+			for i := range s.snapshot {
+				b = s.snapshot[i].encode(b)
+			}
+		}
+	}
 	for _, v := range s.values {
 		b = append(b, v.key, byte(v.version), v.val[0]|v.val[1]<<4)
 	}
 	return b
+}
+
+func (r *exRecord) encode(b []byte) []byte { return append(b, r.fences|bit(r.there, 7), byte(r.stamp)) }
+
+func (r *exRecord) decode(code string) (rest string) {
+	*r = exRecord{there: code[0]>>7 != 0, fences: code[0] & 127, stamp: Stamp(code[1])}
+	return code[2:]
 }
 
 func bit(b bool, at int) byte {
@@ -318,8 +347,7 @@ func (s *exState) decode(sc *exScenario, code string) {
 	s.clock, s.seen[0], s.seen[1] = Stamp(code[1]), Stamp(code[2]), Stamp(code[3])
 	code = code[4:]
 	for i := range s.records {
-		s.records[i] = exRecord{there: code[0]>>7 != 0, fences: code[0] & 127, stamp: Stamp(code[1])}
-		code = code[2:]
+		code = s.records[i].decode(code)
 	}
 	for i := range sc.actors {
 		a := &s.actors[i]
@@ -347,6 +375,16 @@ func (s *exState) decode(sc *exScenario, code string) {
 			code = code[1:]
 		}
 	}
+	if sc.losses > 0 {
+		s.losses, s.graceful, s.saved = code[0]&63, code[0]>>6&1 != 0, code[0]>>7 != 0
+		code = code[1:]
+		if s.saved {
+			s.then, code = Stamp(code[0]), code[1:]
+			for i := range s.snapshot {
+				code = s.snapshot[i].decode(code)
+			}
+		}
+	}
 	for ; code != ""; code = code[3:] {
 		s.values = append(s.values, exValue{code[0], Stamp(code[1]), [exRows]uint8{code[2] & 15, code[2] >> 4}})
 	}
@@ -365,6 +403,9 @@ func (s *exState) String() string {
 			if r.fences&(1<<j) != 0 {
 				fmt.Fprintf(&b, "!%d", j)
 			}
+		}
+		if r.fences&(1<<exGrace) != 0 {
+			b.WriteString("!lost")
 		}
 	}
 	for _, v := range s.values {

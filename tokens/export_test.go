@@ -1,6 +1,10 @@
 package tokens
 
-import "time"
+import (
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
 
 // The hashes under which the server knows the scripts, for benchmarks against the plain client.
 func FenceScriptHash() string   { return fenceScript.Hash() }
@@ -8,6 +12,12 @@ func PublishScriptHash() string { return publishScript.Hash() }
 
 // SetNow sets the host's clock, which decides only whether the server is asked about a deadline.
 func (b *Redis) SetNow(now func() time.Time) { b.now = now }
+
+// SetGrace sets how long everything is fenced after a loss; 0 for not at all.
+func (b *Redis) SetGrace(d time.Duration) { b.grace = d }
+
+// RawOptions are those that a client lends.
+func RawOptions(initialized *redis.Options) *redis.Options { return raw(initialized) }
 
 // LostBy rolls the transaction back and returns what its first ledger keeps of it.
 func LostBy(w *Writes) *Changes {

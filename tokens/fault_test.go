@@ -23,6 +23,7 @@ const (
 	hangs       // until the caller gives up
 	loses       // is executed, and its reply is lost
 	lates       // fails, and is executed a second later all the same
+	drags       // takes 400 ms
 )
 
 // faulty is a memory backend that can be made to fail. It counts what it was asked for.
@@ -89,6 +90,9 @@ func (b *faulty) do(ctx context.Context, name string, op func(context.Context) e
 			_ = op(context.Background())
 		})
 		return errFault
+	case drags:
+		time.Sleep(400 * time.Millisecond)
+		return op(ctx)
 	default:
 		return op(ctx)
 	}

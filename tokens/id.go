@@ -14,7 +14,9 @@ import (
 // ParseID or Identify; the zero ID is no identifier, and using it is an error.
 //
 // Letters, digits and "_.-" stand for themselves. Every other byte of a table's name or of a key is
-// percent-encoded, so that no key can look like "*" or like two parts; an empty part is "~".
+// percent-encoded, so that no key can look like "*" or like two parts; an empty part is "~". A table or
+// a row that takes more than 512 bytes so is replaced by its digest, "%sha256-" and 64 hexadecimal
+// digits: an identifier has no more than 1,031 bytes.
 type ID struct {
 	Table string // folded to lower case; "*" for everything
 	Row   string // "*" for the table; the parts of a composite key are joined by ","
@@ -147,7 +149,7 @@ func Row(table string, key ...any) ID {
 		}
 		row += encodeKey(k.text)
 	}
-	id.Row = row
+	id.Row = shorten(row)
 	return id
 }
 
@@ -211,7 +213,7 @@ func canonical(table, row string) (id ID, why string) {
 
 // check finds the fault in an ID that may have been put together by hand.
 func (id ID) check() *fault {
-	if id.Table != "" && id.Row != "" && unreserved.all(id.Table, upper) && unreserved.all(id.Row, 0) {
+	if id.Table != "" && id.Row != "" && max(len(id.Table), len(id.Row)) <= maxPart && unreserved.all(id.Table, upper) && unreserved.all(id.Row, 0) {
 		return nil
 	}
 	if id.IsZero() {
@@ -227,7 +229,7 @@ func (id ID) check() *fault {
 	return &fault{kind: ErrMalformed, why: quote(id.String()) + ": " + why + "; make IDs with tokens.Row, tokens.Table or tokens.ParseID"}
 }
 
-func encodeTable(name string) string { return encode(strings.ToLower(name)) }
+func encodeTable(name string) string { return shorten(encode(strings.ToLower(name))) }
 
 func encodeKey(part string) string {
 	if part == "" {
@@ -341,6 +343,9 @@ func unhex(c byte) byte {
 }
 
 func canonicalTable(table string) (same, why string) {
+	if isDigest(table) {
+		return table, ""
+	}
 	raw, why := decode(table)
 	if why != "" {
 		return "", why
@@ -349,6 +354,9 @@ func canonicalTable(table string) (same, why string) {
 }
 
 func canonicalRow(row string) (same, why string) {
+	if isDigest(row) {
+		return row, ""
+	}
 	changed := false
 	for part := range strings.SplitSeq(row, ",") {
 		if part == empty {
@@ -361,7 +369,7 @@ func canonicalRow(row string) (same, why string) {
 		changed = changed || encode(raw) != part
 	}
 	if !changed {
-		return row, ""
+		return shorten(row), ""
 	}
 	parts := strings.Split(row, ",")
 	for i, part := range parts {
@@ -370,7 +378,7 @@ func canonicalRow(row string) (same, why string) {
 			parts[i] = encode(raw)
 		}
 	}
-	return strings.Join(parts, ","), ""
+	return shorten(strings.Join(parts, ",")), ""
 }
 
 // quote quotes the beginning of a text for an error message: texts can come from outside, and be

@@ -96,7 +96,8 @@ func (o Outcome) String() string {
 // context ends.
 type Writes struct {
 	mu         sync.Mutex
-	first      [1]*Ledger // where ledgers begins: most transactions have one
+	limits     *ChangeLimits // nil: the default
+	first      [1]*Ledger    // where ledgers begins: most transactions have one
 	ledgers    []*Ledger
 	base       [1]layer // where layers begins: most have no savepoint
 	layers     []layer
@@ -129,12 +130,40 @@ func (l *Ledger) Join(w *Writes) {
 	}
 }
 
+// Limit bounds what the transaction and its savepoints tell apart, all together. Call it before
+// anything is added, and do not modify the limits afterwards.
+func (w *Writes) Limit(limits *ChangeLimits) {
+	limits = limits.complete()
+	w.mu.Lock()
+	w.limits = limits
+	for i := range w.layers {
+		w.layers[i].changes.limits = limits
+	}
+	w.mu.Unlock()
+}
+
 // Add notes that the transaction has changed id: a row, a table (all its rows) or Global.
 func (w *Writes) Add(id ID) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.touch()
-	w.layers[len(w.layers)-1].changes.Add(id)
-	w.mu.Unlock()
+	newest := &w.layers[len(w.layers)-1].changes
+	newest.Add(id)
+	if len(w.layers) == 1 {
+		return
+	}
+	// Each layer keeps within the limits by itself.
+	rows, tables := 0, 0
+	for i := range w.layers {
+		r, t := w.layers[i].changes.told()
+		rows, tables = rows+r, tables+t
+	}
+	switch l := newest.limit(); {
+	case tables > l.Tables:
+		newest.Add(Global)
+	case rows > l.Rows:
+		newest.sweepRows()
+	}
 }
 
 // Incomplete notes that the transaction has changed what the capture cannot tell yet: until it
@@ -173,7 +202,7 @@ func (w *Writes) Changes() *Changes {
 
 // total needs w.mu.
 func (w *Writes) total() *Changes {
-	c := new(Changes)
+	c := &Changes{limits: w.limits}
 	for i := range w.layers {
 		c.Merge(&w.layers[i].changes)
 	}
@@ -183,7 +212,7 @@ func (w *Writes) total() *Changes {
 // Savepoint begins a layer. Names are compared without case and can repeat, as in SQL.
 func (w *Writes) Savepoint(name string) {
 	w.mu.Lock()
-	w.layers = append(w.layers, layer{name: name})
+	w.layers = append(w.layers, layer{name: name, changes: Changes{limits: w.limits}})
 	w.mu.Unlock()
 }
 
@@ -212,7 +241,7 @@ func (w *Writes) RollbackTo(name string) bool {
 	if at < 0 {
 		return false
 	}
-	lost := new(Changes)
+	lost := &Changes{limits: w.limits}
 	for i := at; i < len(w.layers); i++ {
 		lost.Merge(&w.layers[i].changes)
 	}
@@ -223,7 +252,7 @@ func (w *Writes) RollbackTo(name string) bool {
 	for _, l := range w.ledgers {
 		l.take(lost)
 	}
-	w.layers[at].changes = Changes{}
+	w.layers[at].changes = Changes{limits: w.limits}
 	w.layers = w.layers[:at+1]
 	return true
 }

@@ -15,6 +15,7 @@ type Memory struct {
 	records *xsync.Map[ID, *record]
 	now     func() time.Time
 	max     int64
+	owners  int
 	clock   atomic.Int64 // a Stamp
 	closed  atomic.Bool
 	evict   atomic.Bool  // an eviction is running
@@ -28,6 +29,9 @@ type MemoryOptions struct {
 	// MaxRecords bounds the records. Past it a tenth is dropped, none of them fenced: that changes
 	// keys, and nothing else. Default 1,000,000, which is about 200 MB.
 	MaxRecords int
+	// MaxOwners bounds the transactions that have a fence of their own on one record at a time, as
+	// RedisOptions.MaxOwners does. Default 128.
+	MaxOwners int
 }
 
 type record struct {
@@ -47,12 +51,16 @@ func NewMemoryBackend(opts MemoryOptions) *Memory {
 		records: xsync.NewMap[ID, *record](),
 		now:     opts.Now,
 		max:     int64(opts.MaxRecords),
+		owners:  opts.MaxOwners,
 	}
 	if m.now == nil {
 		m.now = time.Now
 	}
 	if m.max <= 0 {
 		m.max = 1_000_000
+	}
+	if m.owners <= 0 {
+		m.owners = defaultMaxOwners
 	}
 	m.full.Store(m.max)
 	return m
@@ -114,9 +122,7 @@ func (m *Memory) Fence(ctx context.Context, owner Owner, ids []ID, lease time.Du
 	}
 	for _, id := range ids {
 		m.records.Compute(id, func(old *record, _ bool) (*record, xsync.ComputeOp) {
-			r := old.without(owner)
-			r.fences = append(r.fences, fence{owner, m.now().Add(lease).UnixMicro()})
-			return r, xsync.UpdateOp
+			return old.fenced(owner, m.now().Add(lease).UnixMicro(), m.owners), xsync.UpdateOp
 		})
 	}
 	m.bound()
@@ -227,6 +233,35 @@ func (r *record) without(owner Owner) *record {
 			n.fences = append(n.fences, f)
 		}
 	}
+	return n
+}
+
+// crowd is the owner of the fence that those share who come when a record has as many owners as it
+// may. Nobody lifts it, and each who joins can only put its deadline off: it stands at least as long as
+// each of theirs would have. NewOwner makes letters and digits only.
+const crowd = Owner("~crowd")
+
+// fenced returns a copy with owner's fence.
+func (r *record) fenced(owner Owner, deadline int64, most int) *record {
+	n := r.without(owner)
+	own := 0
+	for i := range n.fences {
+		if n.fences[i].owner != crowd {
+			own++
+		}
+	}
+	// Who has a fence of his own keeps it.
+	if own < most {
+		n.fences = append(n.fences, fence{owner, deadline})
+		return n
+	}
+	for i := range n.fences {
+		if n.fences[i].owner == crowd {
+			n.fences[i].deadline = max(n.fences[i].deadline, deadline)
+			return n
+		}
+	}
+	n.fences = append(n.fences, fence{crowd, deadline})
 	return n
 }
 

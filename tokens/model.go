@@ -343,7 +343,7 @@ func (m *model) identify(arg any, v reflect.Value) (ID, *fault) {
 		}
 		id := ID{Table: m.encodeTable(table), Row: all}
 		if row != "" {
-			id.Row = encode(row)
+			id.Row = shorten(encode(row))
 		}
 		return id, nil
 	}
@@ -365,7 +365,7 @@ func (m *model) identify(arg any, v reflect.Value) (ID, *fault) {
 	if f != nil {
 		return ID{}, f
 	}
-	return ID{Table: m.encodeTable(name), Row: row}, nil
+	return ID{Table: m.encodeTable(name), Row: shorten(row)}, nil
 }
 
 // identifyType identifies the table of the model's type, by an instance that is zero.

@@ -8,53 +8,25 @@ import (
 	"iter"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// RedisOptions sets up the Redis backend: Client, or what go-redis takes to make one.
-type RedisOptions struct {
-	// Client is used if it is set; Close leaves it open. Set ContextTimeoutEnabled in its options:
-	// without it a server that hangs is given up after half a second, not after the Store's limits.
-	Client redis.UniversalClient
-	// UniversalOptions make a client if Client is nil. ContextTimeoutEnabled is always set.
-	redis.UniversalOptions
-
-	// Prefix stands before every key and keeps applications apart. Default "alkey.cache.TOKENS:".
-	Prefix string
-	// TTL is how long a record lives that nobody fences: then its keys change. Default 24 h, at
-	// least a minute.
-	TTL time.Duration
-}
-
-// Redis is the backend that processes share, on a single Redis server of version 5 or newer. Every
-// operation is one script, or a plain MGET, and one round trip. Safe for concurrent use.
+// Redis is the backend that processes share, on a single Redis server of version 5 or newer, or on the
+// master that Sentinels name. Every operation is one script, or a plain MGET behind a write that changes
+// nothing, and one round trip. Safe for concurrent use.
 type Redis struct {
-	client redis.UniversalClient
-	owned  bool // Close closes the client
-	prefix string
-	ttl    time.Duration
+	settings
+	sessions
 	now    func() time.Time
-	seen   atomic.Int64 // the largest stamp that a reply has named
-	closed atomic.Bool
-
-	clock, everything string // keys
+	health []any // a command that changes nothing and is refused where a fence would be
 }
 
-const (
-	defaultPrefix = "alkey.cache.TOKENS:"
-	defaultTTL    = 24 * time.Hour
-	// hangLimit bounds one attempt of a client that does not respect deadlines of contexts.
-	hangLimit = 500 * time.Millisecond
-	// firstContact bounds how long a start waits for the server.
-	firstContact = 2 * time.Second
-)
-
-// ErrOptions is returned for RedisOptions and environment variables that cannot be used.
-var ErrOptions = errors.New("alkey: wrong options")
+// firstContact bounds how long a start waits for the server.
+const firstContact = 2 * time.Second
 
 //go:embed lua/record.lua
 var recordLua string
@@ -78,8 +50,8 @@ var (
 	mintScript    = redis.NewScript(recordLua + mintLua)
 )
 
-// NewRedis makes a Store over a Redis server. A server that does not answer is a warning: requests
-// go uncached until it is there. Wrong options are an error that wraps ErrOptions.
+// NewRedis makes a Store over Redis: a single server, Sentinel or Cluster. A server that does not answer
+// is a warning: requests go uncached until it is there. Wrong options are an error that wraps ErrOptions.
 func NewRedis(ctx context.Context, opts RedisOptions) (*Store, error) {
 	b, err := NewRedisBackend(opts)
 	if err != nil {
@@ -90,14 +62,19 @@ func NewRedis(ctx context.Context, opts RedisOptions) (*Store, error) {
 
 // connect makes the first contact, which dials, and gives a new server its clock, before a request
 // has to wait for it.
-func connect(ctx context.Context, b *Redis) *Store {
+func connect(ctx context.Context, b Backend) *Store {
 	s := New(b)
 	ctx, cancel := context.WithTimeout(ctx, firstContact)
 	defer cancel()
-	if snap, err := b.Read(ctx, []ID{sweepAll}); err != nil {
-		s.outage.begin(s, err, false)
-	} else {
-		s.see(snap.Clock)
+	snap, err := b.Read(ctx, []ID{sweepAll})
+	if err != nil {
+		s.outage.begin(s, err, errors.Is(err, ErrRefused))
+		return s
+	}
+	s.see(snap.Clock)
+	if b, ok := b.(interface {
+		warnOfEviction(context.Context, *slog.Logger)
+	}); ok {
 		b.warnOfEviction(ctx, s.logger)
 	}
 	return s
@@ -106,12 +83,21 @@ func connect(ctx context.Context, b *Redis) *Store {
 // warnOfEviction warns of a server that drops any record when it is full: one that is read or fenced
 // must not go. A server that does not tell is left alone.
 func (b *Redis) warnOfEviction(ctx context.Context, l *slog.Logger) {
+	s, err := b.enter()
+	if err != nil {
+		return
+	}
+	defer b.leave(s)
+	warnOfEviction(ctx, s.client, l)
+}
+
+func warnOfEviction(ctx context.Context, c redis.UniversalClient, l *slog.Logger) {
 	const field = "maxmemory_policy:"
-	info, _ := b.client.Info(ctx, "memory").Result()
+	info, _ := c.Info(ctx, "memory").Result()
 	_, rest, told := strings.Cut(info, field)
 	policy, _, _ := strings.Cut(rest, "\r\n")
 	if !told {
-		config, _ := b.client.ConfigGet(ctx, "maxmemory-policy").Result()
+		config, _ := c.ConfigGet(ctx, "maxmemory-policy").Result()
 		policy = config["maxmemory-policy"]
 	}
 	if strings.HasPrefix(policy, "allkeys-") {
@@ -120,39 +106,15 @@ func (b *Redis) warnOfEviction(ctx context.Context, l *slog.Logger) {
 	}
 }
 
-// NewRedisBackend makes the backend alone, without any I/O. The error wraps ErrOptions.
-func NewRedisBackend(opts RedisOptions) (*Redis, error) {
-	b := &Redis{client: opts.Client, prefix: opts.Prefix, ttl: opts.TTL, now: time.Now}
-	if b.prefix == "" {
-		b.prefix = defaultPrefix
-	}
-	if b.ttl == 0 {
-		b.ttl = defaultTTL
-	}
-	if b.ttl < time.Minute {
-		return nil, fmt.Errorf("%w: RedisOptions.TTL is %v: at least a minute, or 0 for %v", ErrOptions, opts.TTL, defaultTTL)
-	}
-	b.clock, b.everything = b.prefix+"clock", b.list([]ID{sweepAll})[0]
-	switch c := opts.Client.(type) {
-	case nil:
-		if len(opts.Addrs) == 0 {
-			return nil, fmt.Errorf("%w: RedisOptions has neither Client nor Addrs: name the server as in Addrs: []string{\"localhost:6379\"}", ErrOptions)
-		}
-		if len(opts.Addrs) > 1 || opts.MasterName != "" || opts.IsClusterMode {
-			return nil, fmt.Errorf("%w: RedisOptions: Redis Cluster and Sentinel are not supported: name a single server", ErrOptions)
-		}
-		universal := opts.UniversalOptions
-		universal.ContextTimeoutEnabled = true
-		b.client, b.owned = redis.NewClient(universal.Simple()), true
-	case *redis.Client:
-		if o := c.Options(); !o.ContextTimeoutEnabled && (o.ReadTimeout < 0 || o.ReadTimeout > hangLimit) {
-			b.client = c.WithTimeout(hangLimit)
-		}
-	default:
-		return nil, fmt.Errorf("%w: RedisOptions.Client is a %T: only a client of a single server, *redis.Client, is supported", ErrOptions, c)
-	}
-	return b, nil
+func newRedis(s settings, d dial) *Redis {
+	clock := s.prefix + "clock"
+	b := &Redis{settings: s, now: time.Now, health: []any{"setrange", clock, 0, ""}}
+	b.init(d, [3]string{clock, s.prefix + sweepAll.String(), s.prefix + "identity"})
+	return b
 }
+
+// report sets where the backend tells what its user should know.
+func (b *Redis) report(l *slog.Logger) { b.logger = l }
 
 // keys yields the key of every record. It is the one place where a record gets its key; none is the
 // clock's. The keys share one string: they are short, and live for one command.
@@ -179,35 +141,46 @@ func (b *Redis) list(ids []ID) []string {
 	return slices.AppendSeq(make([]string, 0, len(ids)), b.keys(ids))
 }
 
-// withClock returns the keys of a script that takes a stamp: the clock and the sweep of everything,
-// which tick needs, then the records.
+// withClock returns the keys of a script that takes a stamp: the clock, then the records.
 func (b *Redis) withClock(ids []ID) []string {
-	keys := make([]string, 0, len(ids)+2)
-	return slices.AppendSeq(append(keys, b.clock, b.everything), b.keys(ids))
+	keys := make([]string, 0, len(ids)+1)
+	return slices.AppendSeq(append(keys, b.names[0]), b.keys(ids))
 }
 
-// Read is part of Backend: one MGET, and one script more where something has to be minted.
-func (b *Redis) Read(ctx context.Context, ids []ID) (Snapshot, error) {
-	if b.closed.Load() {
-		return Snapshot{}, ErrClosed
-	}
+// Read is part of Backend: one MGET behind a write that changes nothing, and one script more where
+// something has to be minted.
+func (b *Redis) Read(ctx context.Context, ids []ID) (snap Snapshot, err error) {
 	args := make([]any, 2, len(ids)+2)
-	args[0], args[1] = "mget", b.clock
+	args[0], args[1] = "mget", b.names[0]
 	for key := range b.keys(ids) {
 		args = append(args, key)
 	}
-	// One of strings costs an allocation a value less than MGet's. What is missing is "".
-	cmd := redis.NewStringSliceCmd(ctx, args...)
-	if err := b.client.Process(ctx, cmd); err != nil {
-		return Snapshot{}, b.failure("read", err)
+	for range maxAttempts {
+		l, err := b.enter()
+		if err != nil {
+			return Snapshot{}, err
+		}
+		snap, err := b.read(ctx, l, ids, args)
+		again, err := b.settle(ctx, l, err)
+		if !again {
+			return snap, err
+		}
 	}
-	values := cmd.Val()
+	return Snapshot{}, failure("read", errUnsettled)
+}
+
+func (b *Redis) read(ctx context.Context, l *session, ids []ID, args []any) (Snapshot, error) {
+	seen := b.floor()
+	values, err := b.values(ctx, l, args)
+	if err != nil {
+		return Snapshot{}, err
+	}
 	if len(values) != len(ids)+1 {
 		return Snapshot{}, fmt.Errorf("alkey: Redis read: %d values for %d keys", len(values), len(ids)+1)
 	}
 	clock, ok := parseStamp(values[0])
-	if !ok {
-		return b.mint(ctx, ids)
+	if !ok || int64(clock) < seen {
+		return Snapshot{}, errLost
 	}
 	snap := Snapshot{Clock: clock, States: make([]State, len(ids))}
 	now := max(b.now().UnixMicro(), int64(clock))
@@ -218,7 +191,7 @@ func (b *Redis) Read(ctx context.Context, ids []ID) (Snapshot, error) {
 		// A stamp ahead of the clock must not be a token before the clock is ahead of it: else the next
 		// publish of another record that the argument depends on would not be the largest.
 		if !ok || stamp == 0 && len(fences) == 0 || stamp > clock || lapsed(fences, now) {
-			return b.mint(ctx, ids)
+			return b.mint(ctx, l, ids)
 		}
 		snap.States[i] = State{Stamp: stamp, Fenced: len(fences) > 0}
 	}
@@ -226,11 +199,41 @@ func (b *Redis) Read(ctx context.Context, ids []ID) (Snapshot, error) {
 	return snap, nil
 }
 
+// values sends one MGET behind a SETRANGE of no bytes, in one round trip. A healthy server answers that with a
+// length and changes nothing; one that would take no fence, because it is full, or a replica, or
+// cannot persist, refuses it, and is not read.
+func (b *Redis) values(ctx context.Context, l *session, args []any) ([]string, error) {
+	// A command of strings costs an allocation a value less than MGet's. What is missing is "".
+	mget := redis.NewStringSliceCmd(ctx, args...)
+	if b.off.has(ruleHealth) {
+		if err := l.client.Process(ctx, mget); err != nil {
+			return nil, failure("read", err)
+		}
+		return mget.Val(), nil
+	}
+	health := redis.NewIntCmd(ctx, b.health...)
+	pipe, ok := l.pipes.Get().(redis.Pipeliner)
+	if !ok {
+		pipe = l.client.Pipeline()
+	}
+	_ = pipe.BatchProcess(ctx, health, mget)
+	_, err := pipe.Exec(ctx) // which leaves it empty
+	l.pipes.Put(pipe)
+	switch answer := health.Err(); {
+	case err == nil, mget.Err() == nil && redis.HasErrorPrefix(answer, "WRONGTYPE"):
+		return mget.Val(), nil
+	case answer != nil && isAnswer(answer):
+		return nil, refusal("read", b.prefix, answer)
+	default:
+		return nil, failure("read", err) // which is also that of a connection that was not made
+	}
+}
+
 // mint reads all of ids again, so that what an argument depends on is read at one moment.
-func (b *Redis) mint(ctx context.Context, ids []ID) (Snapshot, error) {
-	reply, err := mintScript.Run(ctx, b.client, b.withClock(ids), b.seen.Load(), b.ttl.Milliseconds()).Slice()
+func (b *Redis) mint(ctx context.Context, l *session, ids []ID) (Snapshot, error) {
+	reply, err := mintScript.Run(ctx, l.client, b.withClock(ids), b.floor(), b.ttl.Milliseconds()).Slice()
 	if err != nil {
-		return Snapshot{}, b.failure("mint", err)
+		return Snapshot{}, failure("mint", err)
 	}
 	if len(reply) != 2*len(ids)+1 {
 		return Snapshot{}, fmt.Errorf("alkey: Redis mint: %d values for %d records", len(reply), len(ids))
@@ -252,64 +255,88 @@ func (b *Redis) mint(ctx context.Context, ids []ID) (Snapshot, error) {
 
 // Fence is part of Backend.
 func (b *Redis) Fence(ctx context.Context, owner Owner, ids []ID, lease time.Duration) error {
-	if b.closed.Load() {
-		return ErrClosed
-	}
-	return b.failure("fence", fenceScript.Run(ctx, b.client, b.list(ids), string(owner), lease.Microseconds()).Err())
+	return b.do(ctx, func(l *session) error {
+		return failure("fence", fenceScript.Run(ctx, l.client, b.list(ids), string(owner), lease.Microseconds(), b.owners).Err())
+	})
 }
 
 // Publish is part of Backend.
-func (b *Redis) Publish(ctx context.Context, owner Owner, ids []ID) (Stamp, error) {
-	if b.closed.Load() {
-		return 0, ErrClosed
-	}
-	reply, err := publishScript.Run(ctx, b.client, b.withClock(ids), string(owner), b.seen.Load(), b.ttl.Milliseconds()).Result()
-	if err != nil {
-		return 0, b.failure("publish", err)
-	}
-	stamp, ok := stampOf(reply)
-	if !ok {
-		return 0, fmt.Errorf("alkey: Redis publish: reply %q not understood", reply)
-	}
-	b.see(stamp)
-	return stamp, nil
+func (b *Redis) Publish(ctx context.Context, owner Owner, ids []ID) (stamp Stamp, err error) {
+	err = b.do(ctx, func(l *session) error {
+		reply, err := publishScript.Run(ctx, l.client, b.withClock(ids), string(owner), b.floor(), b.ttl.Milliseconds()).Result()
+		if err != nil {
+			return failure("publish", err)
+		}
+		var ok bool
+		if stamp, ok = stampOf(reply); !ok {
+			return fmt.Errorf("alkey: Redis publish: reply %q not understood", reply)
+		}
+		b.see(stamp)
+		return nil
+	})
+	return stamp, err
 }
 
 // Release is part of Backend.
 func (b *Redis) Release(ctx context.Context, owner Owner, ids []ID) error {
-	if b.closed.Load() {
-		return ErrClosed
+	return b.do(ctx, func(l *session) error {
+		return failure("release", releaseScript.Run(ctx, l.client, b.list(ids), string(owner), b.ttl.Milliseconds()).Err())
+	})
+}
+
+// do runs an operation that writes, until it has run within one epoch.
+func (b *Redis) do(ctx context.Context, op func(*session) error) error {
+	for range maxAttempts {
+		l, err := b.enter()
+		if err != nil {
+			return err
+		}
+		again, err := b.settle(ctx, l, op(l))
+		if !again {
+			return err
+		}
 	}
-	return b.failure("release", releaseScript.Run(ctx, b.client, b.list(ids), string(owner), b.ttl.Milliseconds()).Err())
+	return errUnsettled
+}
+
+// floor is the largest stamp seen before a command is sent: a clock behind it was lost.
+func (b *Redis) floor() int64 {
+	if b.off.has(ruleIdentity) {
+		return 0
+	}
+	return b.seen.Load()
+}
+
+// Epoch is part of Restorer.
+func (b *Redis) Epoch() uint64 { return b.current.Load().epoch }
+
+// Seen is part of Restorer.
+func (b *Redis) Seen() Stamp { return Stamp(b.seen.Load()) }
+
+// Restore is part of Restorer.
+func (b *Redis) Restore(ctx context.Context, since Stamp) (Stamp, error) {
+	l, err := b.enter()
+	if err != nil {
+		return 0, err
+	}
+	defer b.leave(l)
+	return b.identify(ctx, l.client, strconv.FormatInt(int64(since), 10))
 }
 
 // Close is part of Backend. A client that the options gave stays open.
-func (b *Redis) Close() error {
-	if b.closed.Swap(true) || !b.owned {
-		return nil
-	}
-	if err := b.client.Close(); err != nil {
-		return fmt.Errorf("alkey: closing the Redis client: %w", err)
-	}
-	return nil
-}
-
-func (b *Redis) see(stamp Stamp) {
-	for {
-		have := b.seen.Load()
-		if int64(stamp) <= have || b.seen.CompareAndSwap(have, int64(stamp)) {
-			return
-		}
-	}
-}
+func (b *Redis) Close() error { return b.close() }
 
 // failure says which operation failed; nil stays nil. go-redis puts no password into its errors.
-func (b *Redis) failure(op string, err error) error {
+func failure(op string, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, redis.ErrClosed):
 		return ErrClosed
+	case errors.Is(err, redis.Nil):
+		return errLost
+	case refused(err):
+		return fmt.Errorf("%w: Redis %s: %w", ErrRefused, op, err)
 	default:
 		return fmt.Errorf("alkey: Redis %s: %w", op, err)
 	}

@@ -14,14 +14,17 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// redisBackend makes a backend and the raw access that the suite plants foreign values with.
-func redisBackend(t testing.TB, addr, prefix string) (*tokens.Redis, *redis.Client) {
+// redisBackend makes a backend, with so many owners on a record, and the raw access that the suite plants
+// foreign values with.
+func redisBackend(t testing.TB, addr, prefix string, owners ...int) (*tokens.Redis, *redis.Client) {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
-	b, err := tokens.NewRedisBackend(tokens.RedisOptions{Client: client, Prefix: prefix})
+	made, err := tokens.NewRedisBackend(tokens.RedisOptions{Client: client, Prefix: prefix, MaxOwners: append(owners, 0)[0]})
 	if err != nil {
 		t.Fatal(err)
 	}
+	b := made.(*tokens.Redis)
+	b.SetGrace(0) // tests of it wait for it
 	t.Cleanup(func() {
 		_ = b.Close()
 		_ = client.Close()
@@ -34,9 +37,10 @@ func TestRedisConformance(t *testing.T) {
 	var n atomic.Int64
 	tokenstest.Run(t, func(t testing.TB) tokenstest.Harness {
 		prefix := fmt.Sprintf("app%d:", n.Add(1)) // as applications share a server
-		b, client := redisBackend(t, server.Addr(), prefix)
+		b, client := redisBackend(t, server.Addr(), prefix, 12)
 		return tokenstest.Harness{
-			Backend: b,
+			Backend:   b,
+			MaxOwners: 12,
 			Plant: func(id tokens.ID, text string) {
 				if err := client.Set(t.Context(), prefix+id.String(), text, 0).Err(); err != nil {
 					t.Fatal(err)
@@ -72,6 +76,26 @@ func TestMiniredisConformance(t *testing.T) {
 	})
 }
 
+// known makes of a server one that alkey has met, with a clock that it has not set ahead.
+func known(t testing.TB, client *redis.Client, prefix string, clock int64) {
+	t.Helper()
+	if err := client.MSet(t.Context(), prefix+"clock", clock, prefix+"identity", fmt.Sprintf("%s:%s:1", told(t, client, "run_id"), told(t, client, "master_replid"))).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// told returns a field of INFO.
+func told(t testing.TB, client *redis.Client, field string) string {
+	t.Helper()
+	info, err := client.Info(t.Context()).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(info, "\n"+field+":")
+	value, _, _ := strings.Cut(rest, "\r")
+	return value
+}
+
 // The host's clock may be wrong: it decides when the server is asked about a deadline, and nothing else.
 func TestRedisHostClock(t *testing.T) {
 	server := testserver.Redis(t)
@@ -102,10 +126,8 @@ func TestRedisHostClock(t *testing.T) {
 				return at
 			}
 
-			// A clock that is found missing starts a minute ahead: this one is at the time.
-			if err := client.Set(t.Context(), name+":clock", serverTime().UnixMicro(), 0).Err(); err != nil {
-				t.Fatal(err)
-			}
+			// A server that is new starts its clock a minute ahead: this one is at the time.
+			known(t, client, name+":", serverTime().UnixMicro())
 			before := read("1").Stamp
 			fence("1", time.Minute)
 			if state := read("1"); !state.Fenced || state.Stamp != before {

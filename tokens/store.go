@@ -25,14 +25,20 @@ var (
 // the publishes that wait for it, and what open transactions have changed. An application has one
 // Store and gives it to its databases and to the middleware. Safe for concurrent use.
 type Store struct {
-	backend Backend
-	logger  *slog.Logger
-	now     func() time.Time
-	limits  limits
+	backend  Backend
+	restorer Restorer // the backend, if its server can lose what it holds
+	logger   *slog.Logger
+	now      func() time.Time
+	limits   limits
+	off      rules
 
 	seen      atomic.Int64 // a Stamp
+	history   history
 	ledger    Ledger
 	databases atomic.Int64
+
+	writers atomic.Int64 // writing operations under way: Close waits for them
+	written chan struct{}
 
 	plans  sync.Pool // *[]ID: a page reads at every request, and the lists are used again
 	outage outage
@@ -81,6 +87,11 @@ func New(b Backend, opts ...Option) *Store {
 	for _, o := range opts {
 		o(s)
 	}
+	s.restorer, _ = b.(Restorer)
+	if b, ok := b.(interface{ report(*slog.Logger) }); ok {
+		b.report(s.logger)
+	}
+	s.written = make(chan struct{}, 1)
 	s.ledger.outlive()
 	s.outage.init()
 	return s
@@ -104,17 +115,31 @@ func (s *Store) Databases() int { return int(s.databases.Load()) }
 // Closed reports whether the Store was closed.
 func (s *Store) Closed() bool { return s.outage.state.Load()&closed != 0 }
 
-// Seen returns the largest stamp that this process has seen of the Store: the watermark of a
-// request that begins now. It does no I/O.
+// Seen returns the largest stamp that this process has seen of the Store. It does no I/O.
 func (s *Store) Seen() Stamp { return Stamp(s.seen.Load()) }
 
 func (s *Store) see(stamp Stamp) {
 	for {
 		have := s.seen.Load()
-		if int64(stamp) <= have || s.seen.CompareAndSwap(have, int64(stamp)) {
+		if int64(stamp) <= have {
+			return
+		}
+		if s.seen.CompareAndSwap(have, int64(stamp)) {
+			if s.history.lag.Load() != 0 {
+				s.history.note(s.now(), stamp)
+			}
 			return
 		}
 	}
+}
+
+// Epoch counts the losses of the store that this process has noticed. A token that was read in
+// another epoch is not to be used any more: forget it and read it again. It does no I/O.
+func (s *Store) Epoch() uint64 {
+	if s.restorer == nil {
+		return 0
+	}
+	return s.restorer.Epoch()
 }
 
 // Ledger returns what transactions that were begun without a scope have changed.
@@ -210,7 +235,7 @@ func (s *Store) failed(ctx context.Context, err error, writing bool) error {
 	if cause := ctx.Err(); cause != nil {
 		return fmt.Errorf("alkey: token store not read: %w", cause)
 	}
-	s.outage.begin(s, err, writing)
+	s.outage.begin(s, err, writing || errors.Is(err, ErrRefused))
 	return fmt.Errorf("%w: %w", ErrDown, err)
 }
 
@@ -224,6 +249,12 @@ func (s *Store) Fence(ctx context.Context, owner Owner, changes *Changes, lease 
 	if changes.Empty() {
 		return nil
 	}
+	if s.off.has(ruleFence) {
+		return nil
+	}
+	owner = s.owner(owner)
+	s.enter()
+	defer s.leave()
 	err := s.write(ctx, func(ctx context.Context) error {
 		return s.backend.Fence(ctx, owner, changes.records(), lease)
 	})
@@ -241,6 +272,9 @@ func (s *Store) Publish(ctx context.Context, owner Owner, changes *Changes) (Sta
 	if changes.Empty() {
 		return s.Seen(), nil
 	}
+	owner = s.owner(owner)
+	s.enter()
+	defer s.leave()
 	var stamp Stamp
 	err := s.write(ctx, func(ctx context.Context) (err error) {
 		stamp, err = s.backend.Publish(ctx, owner, changes.records())
@@ -267,6 +301,9 @@ func (s *Store) Release(ctx context.Context, owner Owner, changes *Changes) erro
 	if changes.Empty() {
 		return nil
 	}
+	owner = s.owner(owner)
+	s.enter()
+	defer s.leave()
 	err := s.write(ctx, func(ctx context.Context) error {
 		return s.backend.Release(ctx, owner, changes.records())
 	})
@@ -281,6 +318,9 @@ func (s *Store) Abandon(ctx context.Context, owner Owner, changes *Changes, leas
 	if changes.Empty() {
 		return nil
 	}
+	owner = s.owner(owner)
+	s.enter()
+	defer s.leave()
 	err := s.write(ctx, func(ctx context.Context) error {
 		return s.backend.Fence(ctx, owner, changes.records(), lease)
 	})
@@ -295,6 +335,14 @@ func (s *Store) Abandon(ctx context.Context, owner Owner, changes *Changes, leas
 	}
 	s.outage.settle(owner)
 	return nil
+}
+
+// owner is the owner under which the store knows a transaction: itself.
+func (s *Store) owner(o Owner) Owner {
+	if s.off.has(ruleOwner) {
+		return "everybody"
+	}
+	return o
 }
 
 // write runs one writing operation within its limits, detached from the caller's cancellation: a
@@ -321,8 +369,13 @@ func (s *Store) wrote(err error) error {
 	return s.failed(context.Background(), err, true)
 }
 
-// Close publishes what waits, as far as the backend lets it, stops the Store's goroutine and
-// closes the backend. Calling it again does nothing.
+// Close waits for the fences and publishes that are being sent, publishes what waits, as far as the
+// backend lets it within five seconds, stops the Store's goroutine and closes the backend. What could
+// not be published is logged as an error. Calling it again does nothing.
+//
+// Close the databases first. A commit that has been fenced and is under way meanwhile cannot be published
+// any more: what it changes is not used by anybody until its lease ends. A later one is not
+// even fenced, and is refused where txscope.Strict is set.
 func (s *Store) Close() error {
 	if !s.outage.close(s) {
 		return nil
@@ -369,9 +422,11 @@ type outage struct {
 	mu      sync.Mutex
 	held    map[Owner]struct{} // commits under way that could not be fenced
 	waiting []waiting
-	size    int  // records that waiting affects
-	running bool // the probing goroutine
-	writing bool // writes have failed: reads alone do not end the outage
+	size    int   // records that waiting affects
+	running bool  // the probing goroutine
+	writing bool  // writes have failed: reads alone do not end the outage
+	since   Stamp // the largest that the backend had met when it went down
+	final   bool  // the last attempt to publish has begun
 	ctx     context.Context
 	stop    context.CancelFunc
 	done    sync.WaitGroup
@@ -382,6 +437,9 @@ const (
 	untrusted             // commits are held or publishes wait
 	closed
 )
+
+// lastAttempt bounds how long Close tries to publish what waits.
+const lastAttempt = 5 * time.Second
 
 // waiting is what the store has still to be told of one transaction.
 type waiting struct {
@@ -431,6 +489,9 @@ func (o *outage) begin(s *Store, cause error, writing bool) {
 	defer o.mu.Unlock()
 	o.writing = o.writing || writing
 	if o.state.Load()&(down|closed) == 0 {
+		if s.restorer != nil {
+			o.since = s.restorer.Seen()
+		}
 		o.set(down, true)
 		s.logger.Warn("alkey: the token store does not answer: requests go uncached, commits are published when it is back", "error", cause)
 	}
@@ -456,13 +517,13 @@ func (o *outage) settle(owner Owner) {
 	o.set(untrusted, len(o.held)+len(o.waiting) > 0)
 }
 
-// keep makes changes wait. It is false if the Store was closed meanwhile: nobody is left to publish
-// them.
+// keep makes changes wait. It is false if Close does not wait for them any more: nobody is left to
+// publish them.
 func (o *outage) keep(s *Store, w waiting) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	delete(o.held, w.owner)
-	if o.state.Load()&closed != 0 {
+	if o.final {
 		return false
 	}
 	if o.size+w.changes.size() > s.limits.waiting {
@@ -521,11 +582,15 @@ func (o *outage) flush(ctx context.Context, s *Store) (published int, err error)
 	for {
 		o.mu.Lock()
 		if len(o.waiting) == 0 {
-			writing := o.writing
+			writing, since, away := o.writing, o.since, o.state.Load()&down != 0
 			o.mu.Unlock()
 			ctx, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
-			return published, s.probe(ctx, writing)
+			err := s.probe(ctx, writing)
+			if err == nil && away {
+				err = s.restore(ctx, since)
+			}
+			return published, err
 		}
 		next := o.waiting[0]
 		o.mu.Unlock()
@@ -563,7 +628,7 @@ func (s *Store) probe(ctx context.Context, writing bool) error {
 		return err
 	}
 	s.see(snap.Clock)
-	if !writing {
+	if !writing || s.off.has(ruleHealth) {
 		return nil
 	}
 	// One owner for all probes of all processes: nobody reads the record, so a fence that a probe
@@ -574,6 +639,17 @@ func (s *Store) probe(ctx context.Context, writing bool) error {
 		return err
 	}
 	return s.backend.Release(ctx, owner, records)
+}
+
+// restore sweeps a store that has been down, unless somebody has done so since: while this process did
+// not hear of it, it may have been replaced by one that had not heard of this process's fences.
+func (s *Store) restore(ctx context.Context, since Stamp) error {
+	if s.restorer == nil || s.off.has(ruleIdentity) {
+		return nil
+	}
+	stamp, err := s.restorer.Restore(ctx, since)
+	s.see(stamp)
+	return err
 }
 
 // over closes the breaker after a flush that succeeded. It is false while something is left for
@@ -606,18 +682,47 @@ func (o *outage) close(s *Store) bool {
 	o.stop()
 	o.mu.Unlock()
 	o.done.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), lastAttempt)
+	defer cancel()
+	s.drain(ctx)
 
 	o.mu.Lock()
+	o.final = true
 	left := len(o.waiting)
 	o.mu.Unlock()
 	if left == 0 {
 		return true
 	}
-	if _, err := o.flush(context.Background(), s); err != nil {
+	if _, err := o.flush(ctx, s); err != nil {
 		o.mu.Lock()
 		left = len(o.waiting)
 		o.mu.Unlock()
 		s.logger.Error("alkey: the token store was closed with changes that could not be published: other processes may serve what they made stale", "transactions", left, "error", err)
 	}
 	return true
+}
+
+// enter begins a writing operation. One that Close does not see here finds the Store closed.
+func (s *Store) enter() { s.writers.Add(1) }
+
+// leave ends it.
+func (s *Store) leave() {
+	if s.writers.Add(-1) == 0 && s.Closed() {
+		select {
+		case s.written <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// drain waits until the writing operations that have begun are over, as far as they are before ctx ends:
+// those without a limit end when the backend is closed.
+func (s *Store) drain(ctx context.Context) {
+	for s.writers.Load() > 0 {
+		select {
+		case <-s.written:
+		case <-ctx.Done():
+			return
+		}
+	}
 }

@@ -537,6 +537,30 @@ func TestCloseDuringAnOutage(t *testing.T) {
 	}
 }
 
+// TestCloseIsBounded: a backend that is slow does not hold a program up for as long as it has to do.
+func TestCloseIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, b, l := outages(t)
+		b.set(fails)
+		for i := range 50 {
+			if _, err := s.Publish(t.Context(), tokens.Owner(fmt.Sprint(i)), tokens.NewChanges(user1)); !errors.Is(err, tokens.ErrDown) {
+				t.Fatal(err)
+			}
+		}
+		b.set(drags)
+		start := time.Now()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if waited := time.Since(start); waited > 6*time.Second {
+			t.Errorf("Close waited %v", waited)
+		}
+		if n := l.count(slog.LevelError); n != 1 {
+			t.Errorf("%d errors say that changes were lost", n)
+		}
+	})
+}
+
 func closedStore(t *testing.T, s *tokens.Store) {
 	t.Helper()
 	changes := tokens.NewChanges(user1)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/alkey-go/alkey/internal/testserver"
 	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/tokens/tokenstest"
 )
 
 // asUser lets only the user "app" in, and him only to the keys of tokens.
@@ -30,6 +31,7 @@ func getFromEnv(t *testing.T) tokens.Stamp {
 		t.Fatal(err)
 	}
 	defer s.Close()
+	tokenstest.Ready(t, s)
 	stamp, err := tokens.Get(t.Context(), s, "alkey:users#1")
 	if err != nil {
 		t.Fatal(err)
@@ -103,6 +105,7 @@ func TestFromEnvOverTLS(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
+		tokenstest.Ready(t, s)
 		if stamp, err := tokens.Get(t.Context(), s, "alkey:users#1"); err != nil || stamp != stored(t, server) {
 			t.Errorf("the store gives the stamp %d, %v", stamp, err)
 		}

@@ -1,13 +1,18 @@
--- KEYS: clock, sweep of everything, records. ARGV: owner, largest stamp seen, time to live in milliseconds.
+-- KEYS: clock, records. ARGV: owner, largest stamp seen, time to live in milliseconds.
 -- Gives every record that exists a new stamp and lifts owner's fences. Creates no record: the store
--- holds what is read, not what is written.
+-- holds what is read, not what is written. Returns the stamp, or nothing if the clock is missing or behind
+-- what was seen: then nothing was done.
 --
 -- It takes all records at once, beside the clock that their stamp comes from: the records of a
 -- transaction get one stamp, at one moment, in one round trip to a single server. On a cluster all
 -- KEYS would have to share a slot.
+local last = clockOf(KEYS[1])
+if not last or last < tonumber(ARGV[2]) then
+	return false
+end
 local floor = 0
 local records = {}
-for i = 3, #KEYS do
+for i = 2, #KEYS do
 	local stamp, fences = load(KEYS[i])
 	if stamp then
 		floor = math.max(floor, stamp)
@@ -15,7 +20,7 @@ for i = 3, #KEYS do
 		records[#records].fresh = stamp == 0
 	end
 end
-local stamp = tick(KEYS[1], KEYS[2], floor, tonumber(ARGV[2]), ARGV[3])
+local stamp = tick(KEYS[1], last, floor)
 for i = 1, #records do
 	local key, fences = records[i][1], records[i][2]
 	if not records[i].fresh then

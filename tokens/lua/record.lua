@@ -13,6 +13,23 @@ local function digits(n)
 	return string.format('%.0f', n)
 end
 
+-- Owners that are no transaction's. NewOwner makes letters and digits only.
+local LOST, CROWD = '~lost', '~crowd'
+
+-- stampOf returns the number of a stamp's text, or nil.
+local function stampOf(text)
+	if type(text) ~= 'string' or #text > 16 or not string.find(text, '^%d+$') then
+		return nil
+	end
+	return tonumber(text)
+end
+
+-- clockOf returns the largest stamp given out, or nil: then it was lost, and with it perhaps stamps
+-- and records.
+local function clockOf(key)
+	return stampOf(redis.pcall('GET', key))
+end
+
 -- parse returns a record's stamp and its fences, or nil.
 local function parse(value)
 	if type(value) ~= 'string' then
@@ -61,6 +78,32 @@ local function live(fences, at)
 	return left
 end
 
+-- fence puts owner's fence among fences, or renews it. With more than most owners there, one more
+-- shares the fence of the crowd: nobody lifts that one, and each who joins can only put its deadline
+-- off, so it stands at least as long as each of theirs would have.
+local function fence(fences, owner, deadline, most)
+	local own = 0
+	for i = 1, #fences do
+		if fences[i][1] == owner then
+			fences[i][2] = deadline
+			return
+		elseif fences[i][1] ~= LOST and fences[i][1] ~= CROWD then
+			own = own + 1
+		end
+	end
+	if own < most then
+		fences[#fences + 1] = {owner, deadline}
+		return
+	end
+	for i = 1, #fences do
+		if fences[i][1] == CROWD then
+			fences[i][2] = math.max(fences[i][2], deadline)
+			return
+		end
+	end
+	fences[#fences + 1] = {CROWD, deadline}
+end
+
 -- store writes a record. A fenced one has no time to live: to forget it would be to forget the
 -- fence. Neither has a sweep's: everything depends on it.
 local function store(key, stamp, fences, ttl)
@@ -79,21 +122,10 @@ local function store(key, stamp, fences, ttl)
 	redis.call('SET', key, table.concat(parts))
 end
 
--- tick gives out a new stamp: larger than any given out before, than any that was met in a record
--- (floor), and not behind the time. A clock that is missing was lost, and with it perhaps stamps
--- and records: it starts a minute ahead of all that is known, and everything is swept.
---
--- It writes the clock and the sweep of everything next to the caller's records, so on a cluster
--- all of these would have to share a slot. On a single server a stamp needs no round trip of its own.
-local function tick(clock, everything, floor, seen, ttl)
-	local last = tonumber(redis.pcall('GET', clock) or nil)
-	local at = now()
-	if not last then
-		local stamp, fences = load(everything)
-		last = math.max(at, floor, seen, stamp or 0) + 60000000
-		store(everything, last, fences or {}, ttl)
-	end
-	local stamp = math.max(last + 1, floor + 1, at)
+-- tick gives out a new stamp: larger than last, which is the clock's, than any that was met in a record
+-- (floor), and not behind the time.
+local function tick(clock, last, floor)
+	local stamp = math.max(last + 1, floor + 1, now())
 	redis.call('SET', clock, digits(stamp))
 	return stamp
 end

@@ -30,6 +30,9 @@ type Harness struct {
 	// backend runs on a clock of its own. Then the suite waits for short leases to run out.
 	Advance func(d time.Duration)
 
+	// MaxOwners is how many owners can have a fence of their own on one record. Default 128.
+	MaxOwners int
+
 	// Plant puts a raw text in the place of a record, as a foreign program could. nil: nobody but
 	// the backend can write its records. The text of a record is "<stamp>" in decimal, followed by
 	// "!<owner>@<deadline>" for every fence.
@@ -56,6 +59,7 @@ func Run(t *testing.T, open func(t testing.TB) Harness) {
 		{"stamps ahead of the clock", (*suite).ahead},
 		{"foreign values", (*suite).foreign},
 		{"owners with any text", (*suite).owners},
+		{"many owners", (*suite).crowd},
 		{"twice and late", (*suite).late},
 		{"crash", (*suite).crash},
 		{"model", (*suite).model},
@@ -609,6 +613,71 @@ func (s *suite) owners() {
 		s.publishes(o, id)
 		s.usable(id)
 	}
+}
+
+// crowd: owners past the bound share a fence that none of them lifts, and that stands as long as each of
+// theirs would have.
+func (s *suite) crowd() {
+	most := s.MaxOwners
+	if most == 0 {
+		most = 128
+	}
+	ids := rows(2)
+	known, made := ids[0], ids[1]
+	stamp := s.usable(known)
+	owner := func(i int) tokens.Owner { return tokens.Owner(fmt.Sprintf("w%d", i)) }
+	for i := range most {
+		s.fences(owner(i), long, ids...)
+	}
+	s.fences(owner(0), long, ids...) // who is there already stays one
+	for i := range most {
+		s.releases(owner(i), ids...)
+	}
+	s.is(known, stamp)
+	s.fresh(made)
+
+	// One more than there is room for.
+	ids = rows(2)
+	known, made = ids[0], ids[1]
+	stamp = s.usable(known)
+	for i := range most {
+		s.fences(owner(i), long, ids...)
+	}
+	lease := time.Duration(most+12) * short
+	if s.Advance != nil {
+		lease = time.Minute
+	}
+	s.fences("late", lease, ids...)
+	s.fences("later", lease/2, ids...)
+	for i := range most {
+		s.releases(owner(i), ids...)
+	}
+	s.releases("later", ids...)
+	if got := s.fenced(known); got != stamp {
+		s.Fatalf("stamp %d beside the crowd's fence, want %d", got, stamp)
+	}
+	s.fenced(made)
+	published := s.publishes("late", ids...)
+	if got := s.fenced(known); got != published {
+		s.Fatalf("stamp %d, published %d", got, published)
+	}
+	if got := s.fenced(made); got != 0 {
+		s.Fatalf("a record that nobody has read was given stamp %d", got)
+	}
+	if s.Advance != nil {
+		s.Advance(lease/2 + time.Second)
+		s.fenced(known) // the lease of the one who came before
+	}
+	if got := s.lapse(known); got <= published {
+		s.Fatalf("stamp %d after the crowd's lease, published %d", got, published)
+	}
+	s.lapse(made)
+
+	// There is room again.
+	stamp = s.usable(known)
+	s.fences("late", long, known)
+	s.releases("late", known)
+	s.is(known, stamp)
 }
 
 // late: a client library may run an operation twice, and the second time after others have gone on.

@@ -1,0 +1,236 @@
+package tokens
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// sessions is the connection of a process to a server that may be replaced by another behind its back,
+// or lose what it holds. Every new connection finds out which server it has reached; when that is not
+// the one of before, or somebody has swept since, an epoch ends: the client is replaced by a new one,
+// for a pool can have connections to two servers at once after a fail-over, and the old one closes
+// when the last operation on it has ended.
+type sessions struct {
+	dial   dial
+	names  [3]string // clock, sweep of everything, identity
+	grace  time.Duration
+	logger *slog.Logger
+	off    rules
+
+	seen    atomic.Int64 // the largest stamp that a reply has named
+	current atomic.Pointer[session]
+	hidden  atomic.Bool // it was said that the server does not tell who it is
+
+	mu     sync.Mutex
+	known  Stamp                 // the largest stamp of an identity that a connection has found
+	open   map[*session]struct{} // clients that are not closed
+	closed bool
+}
+
+// session is the client of one epoch.
+type session struct {
+	client *redis.Client
+	epoch  uint64
+	pipes  sync.Pool    // redis.Pipeliner: every read has one
+	users  atomic.Int64 // operations, and one more while it is the current session; at 0 it is closed
+}
+
+// grace is how long everything is fenced after a loss. A commit whose fence was lost is over by then,
+// or has renewed it: that is done every second.
+const grace = 2 * time.Second
+
+// maxAttempts bounds how often an operation is repeated because an epoch ended meanwhile.
+const maxAttempts = 3
+
+var (
+	// errLost is what an operation finds that meets a clock that is missing or behind.
+	errLost = errors.New("alkey: the token store's clock was lost")
+	// errUnsettled ends an operation that was repeated too often.
+	errUnsettled = errors.New("alkey: the token store was lost, or replaced, several times while it was asked")
+)
+
+//go:embed lua/identify.lua
+var identifyLua string
+
+var identifyScript = redis.NewScript(recordLua + identifyLua)
+
+func (k *sessions) init(d dial, names [3]string) {
+	k.dial, k.names, k.grace, k.logger = d, names, grace, slog.Default()
+	k.open = make(map[*session]struct{})
+	k.current.Store(k.make(1))
+}
+
+// make needs k.mu, or to be the first.
+func (k *sessions) make(epoch uint64) *session {
+	l := &session{epoch: epoch}
+	l.users.Store(1)
+	l.client = k.dial(func(ctx context.Context, cn *redis.Conn) error { return k.greet(ctx, cn) })
+	k.open[l] = struct{}{}
+	return l
+}
+
+// enter returns the session that an operation goes through. It ends with settle.
+func (k *sessions) enter() (*session, error) {
+	for {
+		l := k.current.Load()
+		for n := l.users.Load(); n > 0; n = l.users.Load() {
+			if l.users.CompareAndSwap(n, n+1) {
+				return l, nil
+			}
+		}
+		if k.current.Load() == l {
+			return nil, ErrClosed
+		}
+	}
+}
+
+// leave ends the use of a session by an operation, or as the current one.
+func (k *sessions) leave(l *session) {
+	if l.users.Add(-1) > 0 {
+		return
+	}
+	k.mu.Lock()
+	_, open := k.open[l]
+	delete(k.open, l)
+	k.mu.Unlock()
+	if open {
+		// Its connections are of no use to anybody; neither is what closing them says.
+		_ = l.client.Close()
+	}
+}
+
+// settle ends an operation on l, which began with enter and has come to err. Again says that it has to be
+// repeated: a fence set in an epoch that is over may protect nobody, and what was read in it may be
+// what another server knows.
+func (k *sessions) settle(ctx context.Context, l *session, err error) (again bool, _ error) {
+	defer k.leave(l)
+	if errors.Is(err, errLost) {
+		if err = k.repair(ctx, l); err != nil {
+			return false, err
+		}
+		return true, errUnsettled
+	}
+	if k.current.Load() == l || ctx.Err() != nil {
+		return false, err
+	}
+	if err == nil {
+		err = errUnsettled
+	}
+	return true, err
+}
+
+// repair sweeps after a clock was found missing or behind, unless another process has done so since.
+func (k *sessions) repair(ctx context.Context, l *session) error {
+	if k.off.has(ruleIdentity) {
+		return k.repairQuietly(ctx, l)
+	}
+	_, err := k.identify(ctx, l.client, "")
+	return err
+}
+
+// repairQuietly is what the rule would be without a sweep.
+func (k *sessions) repairQuietly(ctx context.Context, l *session) error {
+	now := max(time.Now().UnixMicro(), k.seen.Load())
+	return failure("repair", l.client.Set(ctx, k.names[0], now, 0).Err())
+}
+
+// greet is called on every new connection before anything else is sent on it.
+func (k *sessions) greet(ctx context.Context, cn *redis.Conn) error {
+	if k.off.has(ruleIdentity) {
+		return nil
+	}
+	_, err := k.identify(ctx, cn, "")
+	return err
+}
+
+// identify finds out who the server is, sweeps if it may have lost something or if since is not empty
+// and nobody has swept after that stamp, and returns the stamp of the latest sweep.
+func (k *sessions) identify(ctx context.Context, c redis.Scripter, since string) (Stamp, error) {
+	for range maxAttempts {
+		k.mu.Lock()
+		known := k.known
+		k.mu.Unlock()
+		reply, err := identifyScript.Run(ctx, c, k.names[:], k.seen.Load(), int64(known), since, k.grace.Microseconds()).Slice()
+		if err != nil {
+			return 0, failure("identify", err)
+		}
+		if len(reply) != 4 {
+			return 0, fmt.Errorf("alkey: Redis identify: %d values", len(reply))
+		}
+		swept, ok := stampOf(reply[0])
+		clock, good := stampOf(reply[3])
+		if !ok || !good {
+			return 0, fmt.Errorf("alkey: Redis identify: reply %q not understood", reply)
+		}
+		if reply[2] != int64(0) && !k.hidden.Swap(true) {
+			k.logger.Warn("alkey: the token store's Redis server does not say who it is (INFO server and INFO replication): " +
+				"after a restart from an old snapshot, or a fail-over to a replica that lagged, stale values can be served. " +
+				"Let alkey's user call INFO, and connect to the server itself")
+		}
+		k.see(clock)
+		if k.met(swept) {
+			return swept, nil
+		}
+		// Another connection has found a later sweep meanwhile: this one may have reached a server that is
+		// no longer in use.
+	}
+	return 0, errUnsettled
+}
+
+// met notes the stamp of the sweep that a server records. It is false if a later one is known.
+func (k *sessions) met(swept Stamp) bool {
+	k.mu.Lock()
+	if k.closed || swept <= k.known {
+		defer k.mu.Unlock()
+		return k.closed || swept == k.known
+	}
+	first := k.known == 0
+	k.known = swept
+	if first {
+		k.mu.Unlock()
+		return true // nothing was read or fenced before
+	}
+	old := k.current.Load()
+	k.current.Store(k.make(old.epoch + 1))
+	k.mu.Unlock()
+	k.leave(old)
+	return true
+}
+
+func (k *sessions) see(stamp Stamp) {
+	for {
+		have := k.seen.Load()
+		if int64(stamp) <= have || k.seen.CompareAndSwap(have, int64(stamp)) {
+			return
+		}
+	}
+}
+
+// close closes all clients, those of operations under way too.
+func (k *sessions) close() (err error) {
+	k.mu.Lock()
+	if k.closed {
+		k.mu.Unlock()
+		return nil
+	}
+	k.closed = true
+	open := k.open
+	k.open = nil
+	k.mu.Unlock()
+	k.current.Load().users.Add(-1)
+	for l := range open {
+		err = errors.Join(err, l.client.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("alkey: closing the Redis client: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,51 @@
+-- KEYS: clock, sweep of everything, identity. ARGV: largest stamp seen, largest stamp of an identity
+-- known, the stamp that the latest sweep must exceed or '', lease of the sweep's fence in microseconds.
+-- Finds out whether the server may have lost something, and sweeps everything if it may: if it is not
+-- the server that the identity names, the identity is older than the one known, the clock is missing
+-- or behind what was seen, or nobody has swept since the stamp given. Returns the stamp of the latest
+-- sweep, 1 if this script made it, 1 if the server does not tell who it is, and the clock.
+--
+-- The identity is "<run_id>:<master_replid>:<stamp of the latest sweep>". A server has a new run_id
+-- whenever it is started, and a new replication id when it is promoted.
+--
+-- All KEYS would have to share a slot on a cluster. It is one script because nothing may be read from
+-- a new server before it is swept, and the sweep must not follow a publish that came between.
+local function told(section, name)
+	local info = redis.pcall('INFO', section)
+	return type(info) == 'string' and string.match(info, name .. ':(%w+)') or ''
+end
+
+local run, replid = told('server', 'run_id'), told('replication', 'master_replid')
+local hidden = (run == '' or replid == '') and 1 or 0
+local seen, known, since = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local clock = clockOf(KEYS[1])
+local identity = redis.pcall('GET', KEYS[3])
+local wasRun, wasReplid, swept
+if type(identity) == 'string' then
+	wasRun, wasReplid, swept = string.match(identity, '^(%w*):(%w*):(%d+)$')
+end
+swept = stampOf(swept)
+
+local lost = not clock or clock < seen
+	or not swept or swept < known
+	or since and swept <= since
+	or run ~= '' and run ~= wasRun
+	or replid ~= '' and replid ~= wasReplid
+if not lost then
+	return {digits(swept), 0, hidden, digits(clock)}
+end
+
+-- A minute ahead of all that is known: no stamp that was lost is given out again, whatever the clocks
+-- of the hosts say.
+local at = now()
+local stamp, fences = load(KEYS[2])
+stamp = math.max(clock or 0, seen, known, swept or 0, stamp or 0, at) + 60000000
+fences = without(fences or {}, LOST)
+local lease = tonumber(ARGV[4])
+if lease > 0 then
+	fences[#fences + 1] = {LOST, at + lease}
+end
+store(KEYS[2], stamp, fences)
+redis.call('SET', KEYS[1], digits(stamp))
+redis.call('SET', KEYS[3], run .. ':' .. replid .. ':' .. digits(stamp))
+return {digits(stamp), 1, hidden, digits(stamp)}
