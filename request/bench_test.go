@@ -15,6 +15,7 @@ import (
 	"github.com/alkey-go/alkey/internal/versus"
 	"github.com/alkey-go/alkey/request"
 	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/tokens/tokenstest"
 )
 
 // benchmarkScope is a request that finds what it asks for, in process.
@@ -203,6 +204,7 @@ func BenchmarkNotModifiedVersus(b *testing.B) {
 	// A machine that stalls must not count as an outage here.
 	store := tokens.New(backend, tokens.WithReadTimeout(10*time.Second), tokens.WithWriteTimeout(10*time.Second))
 	b.Cleanup(func() { _ = store.Close() })
+	tokenstest.Ready(b, store)
 	kit := newKit(b, request.Config{Tokens: store})
 	for _, n := range []int{1, 10} {
 		args := []any{"page"}

@@ -40,6 +40,19 @@ type Config struct {
 	// cache.Leaser, as the stores of package cache are. Default 0: every process makes its own.
 	Lease time.Duration `validate:"min=0"`
 
+	// ReplicaLag says that requests may load their data from replicas of the database, and how far these
+	// are behind at most. What has changed within that time, or the process has not known for so long, is
+	// loaded and not stored, so that what a replica does not show yet is never served to others. A
+	// replica that is further behind must not be asked. Of all Kits over one token store the longest
+	// lag holds. Default 0: all data comes from the primary.
+	ReplicaLag time.Duration `validate:"min=0"`
+
+	// MaxIdentifiers is how many identifiers one request can ask for, those that the values depend on which
+	// it finds included. What it asks for beyond is not cached: its keys are one-shot (TooMany), and nothing is
+	// asked of the token store for them. It bounds what a request that takes its identifiers from its
+	// input can add to the token store and to the process's memory. At most 1,000,000; default 10,000.
+	MaxIdentifiers int `validate:"min=0,max=1000000"`
+
 	// StrongETag makes NotModified send strong ETags. Default: weak ones. See StrongETag.
 	StrongETag bool `validate:"-"`
 
@@ -73,9 +86,12 @@ const defaultValues = 64 << 20
 
 // remedies has a line for every rule in Config's tags, by field and rule.
 var remedies = map[string]string{
-	"Tokens required": "is missing: open a store with tokens.FromEnv or tokens.NewMemory, and open the databases with the same one",
-	"Lease min":       "is negative: use a positive duration, or 0 for no leases",
-	"ValueTTL min":    "is negative: use a positive duration, or 0 to keep values as long as there is room",
+	"Tokens required":    "is missing: open a store with tokens.FromEnv or tokens.NewMemory, and open the databases with the same one",
+	"Lease min":          "is negative: use a positive duration, or 0 for no leases",
+	"MaxIdentifiers min": "is negative: use how many identifiers a request can ask for, or 0 for the default, 10,000",
+	"MaxIdentifiers max": "is larger than 1,000,000: a request that needs more identifiers should depend on tables",
+	"ReplicaLag min":     "is negative: use how far replicas may be behind, or 0 if all data comes from the primary",
+	"ValueTTL min":       "is negative: use a positive duration, or 0 to keep values as long as there is room",
 }
 
 // check is the one place where a Config is judged.
@@ -103,6 +119,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Codec == nil {
 		c.Codec = JSON{}
+	}
+	if c.MaxIdentifiers == 0 {
+		c.MaxIdentifiers = defaultMaxIdentifiers
 	}
 	if c.CacheControl == "" {
 		c.CacheControl = "private, no-cache"

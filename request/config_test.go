@@ -22,6 +22,9 @@ func TestConfigFaults(t *testing.T) {
 		{"nothing", request.Config{}, []string{"alkey: ", "Config.Tokens is missing", "tokens.FromEnv", "tokens.NewMemory"}},
 		{"a negative ttl", request.Config{Tokens: store, ValueTTL: -1}, []string{"alkey: ", "Config.ValueTTL is negative", "0"}},
 		{"a negative lease", request.Config{Tokens: store, Lease: -1}, []string{"alkey: ", "Config.Lease is negative", "0"}},
+		{"a negative bound", request.Config{Tokens: store, MaxIdentifiers: -1}, []string{"alkey: ", "Config.MaxIdentifiers is negative", "10,000"}},
+		{"a bound too large", request.Config{Tokens: store, MaxIdentifiers: 1_000_001}, []string{"alkey: ", "Config.MaxIdentifiers is larger than 1,000,000"}},
+		{"a negative lag", request.Config{Tokens: store, ReplicaLag: -1}, []string{"alkey: ", "Config.ReplicaLag is negative", "0"}},
 		{"both", request.Config{ValueTTL: -time.Hour}, []string{"Config.Tokens", "Config.ValueTTL"}},
 	} {
 		k, err := request.New(c.cfg)

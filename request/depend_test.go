@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/alkey-go/alkey/request"
@@ -464,10 +465,40 @@ func TestStats(t *testing.T) {
 	if got.Tokens <= 0 || got.Fills <= 0 {
 		t.Errorf("no time has passed: %+v", got)
 	}
-	got.Tokens, got.Values, got.Fills = 0, 0, 0
+	got.Tokens, got.Values, got.Both, got.Fills = 0, 0, 0, 0
 	want := request.Stats{Keys: 4, Hits: 1, Misses: 2, Stored: 1}
 	want.Bypasses[request.Younger] = 1
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
+}
+
+// TestWaitingOnce: while tokens and values are waited for at the same time, time passes once.
+func TestWaitingOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, b := newStore(t)
+		v := newValues()
+		f := newFetcher(t, request.Config{Tokens: store, Values: v})
+		slow := func() { time.Sleep(30 * time.Millisecond) }
+		b.afterRead.Store(&slow)
+		v.during = func() { time.Sleep(50 * time.Millisecond) }
+		for _, c := range []struct {
+			args []any
+			want string
+		}{
+			{[]any{user1, "x"}, "dur=50.0"},
+			{[]any{user1, "y"}, "dur=100.0"}, // the token is known
+			{[]any{user2, "x"}, "dur=50.0"},
+		} {
+			ctx, s := f.kit.Open(t.Context())
+			fetch(t, ctx, 1, c.args...)
+			if c.want == "dur=100.0" {
+				fetch(t, ctx, 1, user1, "z")
+			}
+			stats := s.Stats()
+			if got := stats.ServerTiming(); !strings.HasSuffix(got, c.want) || stats.Both != 30*time.Millisecond || stats.Tokens != 30*time.Millisecond {
+				t.Errorf("%s, want %s: %+v", got, c.want, stats)
+			}
+		}
+	})
 }

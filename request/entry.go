@@ -136,8 +136,8 @@ func (r *reading) find(id tokens.ID) int {
 	return -1
 }
 
-// add adds what is not there. It returns where ids begin in r.ids, if they all stand there one after the other, and else
-// -1.
+// add adds what is not there. It returns where ids begin in r.ids, if they all stand there one after the other,
+// and else -1.
 func (r *reading) add(ids []tokens.ID) (place int) {
 	place = len(r.ids)
 	for i, id := range ids {
@@ -168,13 +168,11 @@ func (r *reading) add(ids []tokens.ID) (place int) {
 
 // reset empties the reading and keeps some of its memory.
 func (r *reading) reset() {
-	const most = 1024
-	if len(r.index) > most {
+	if len(r.index) > maxRoom {
 		r.index = nil
 	}
 	clear(r.index)
-	clear(r.ids)
-	*r = reading{ids: r.ids[:0:min(cap(r.ids), most)], index: r.index}
+	*r = reading{ids: emptied(r.ids), index: r.index}
 }
 
 // load reads what is not read yet.
@@ -369,6 +367,23 @@ func (e *entry) match(r *reading) bool {
 	return true
 }
 
+// reject makes e what it was before a value was found that is of no use. What that depends on, beside the
+// arguments, must not stand among what the key names: it would not be stored with the value that is made in
+// its place, and a change of it would go unnoticed.
+func (e *entry) reject() {
+	e.found = false
+	v := &e.version
+	if v.count == len(e.ids) {
+		return
+	}
+	v.count = len(e.ids)
+	v.more = v.more[:max(0, v.count-len(v.inline))]
+	v.stamp = 0
+	for i := range v.count {
+		v.stamp = max(v.stamp, v.dependency(i).stamp)
+	}
+}
+
 // loadBoth reads tokens and values, at the same time if both have to be waited for.
 func (s *Scope) loadBoth(ctx context.Context, r *reading, keys []string) (values [][]byte, err error) {
 	if len(keys) == 0 {
@@ -384,14 +399,23 @@ func (s *Scope) loadBoth(ctx context.Context, r *reading, keys []string) (values
 	defer cancel()
 	var failed *crash
 	done := make(chan struct{})
-	go guarded(func() { values = s.values(inner, keys, s.kit.values.Get) }, func(c *crash) {
+	var asked, answered time.Time // of the values
+	go guarded(func() {
+		asked = time.Now()
+		values = s.values(inner, keys, s.kit.values.Get)
+		answered = time.Now()
+	}, func(c *crash) {
 		failed = c
 		close(done)
 	})
-	if err = r.load(ctx, s); err != nil {
+	from := time.Now()
+	err = r.load(ctx, s)
+	loaded := time.Now()
+	if err != nil {
 		cancel() // without tokens nobody uses values
 	}
 	<-done
+	s.counters.overlap(from, loaded, asked, answered)
 	failed.again()
 	return values, err
 }

@@ -239,7 +239,7 @@ func (f *frame) add(id tokens.ID) {
 	if _, ok := f.index[id]; ok {
 		return
 	}
-	if len(f.ids) >= maxIdentifiers {
+	if len(f.ids) >= f.scope.kit.config.MaxIdentifiers {
 		if f.reason == 0 {
 			f.reason = TooMany
 		}

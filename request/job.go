@@ -38,7 +38,7 @@ func (p *product) accept(ctx context.Context) bool {
 		if err != errAbsent {
 			p.scope.complain(ctx, err)
 		}
-		p.found = false
+		p.reject()
 	}
 	return p.found
 }
@@ -377,7 +377,7 @@ func (s *Scope) complete(ctx context.Context, e *entry, ids []tokens.ID, why Rea
 	if len(extras) == 0 {
 		return 0, nil
 	}
-	if e.count+len(extras) > maxIdentifiers {
+	if e.count+len(extras) > s.kit.config.MaxIdentifiers {
 		return TooMany, nil
 	}
 	read, _, err := s.load(ctx, extras, true)

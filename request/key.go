@@ -102,7 +102,8 @@ const (
 	// Younger: an argument may have changed since the request loaded its data. A stored value may
 	// be served.
 	Younger
-	// TooMany: the value depends on more than 10,000 identifiers. Only fetching has it.
+	// TooMany: the request has asked for more identifiers than Config.MaxIdentifiers, or the value
+	// depends on more.
 	TooMany
 	// ReasonCount is how many reasons there are, none (0) included.
 	ReasonCount
@@ -151,6 +152,10 @@ type dependency struct {
 }
 
 func (v *version) add(id tokens.ID, t tokens.Token) {
+	if t == unread {
+		v.first, v.usable = TooMany, false
+		t = tokens.Token{}
+	}
 	d := dependency{id, t.Stamp}
 	if v.count < len(v.inline) {
 		v.inline[v.count] = d
@@ -186,7 +191,7 @@ func (v *version) judge() (usable bool, reason Reason) {
 	switch {
 	case v.scope == nil:
 		return false, Unstable
-	case v.first != 0 && v.first < OwnWrite:
+	case v.first != 0 && v.first < OwnWrite || v.first == TooMany:
 		return false, v.first
 	}
 	tx := v.scope.tx
@@ -206,7 +211,10 @@ func (v *version) judge() (usable bool, reason Reason) {
 		storable = false
 	}
 	// A commit makes the memo forget before its transaction counts as ended, so this comes after.
-	if v.outdated() {
+	switch outdated, lost := v.outdated(); {
+	case lost:
+		return false, StoreDown
+	case outdated:
 		usable, storable = false, false
 	}
 	switch {
@@ -218,19 +226,22 @@ func (v *version) judge() (usable bool, reason Reason) {
 	return usable, 0
 }
 
-// outdated reports whether a commit of this request has changed what the version depends on.
-func (v *version) outdated() bool {
+// outdated reports whether what the version depends on has changed since: by a commit of this request,
+// or, lost, because the token store may have lost what it was read from.
+func (v *version) outdated() (outdated, lost bool) {
 	s := v.scope
-	if s.generation.Load() == v.generation {
-		return false
+	if s.generation.Load() == v.generation && s.epoch.Load() == s.kit.tokens.Epoch() {
+		return false, false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.renew()
+	lost = v.generation < s.began
 	for i := range v.count {
 		d := v.dependency(i)
 		if t, ok := s.memo.get(d.id); !ok || t.Stamp != d.stamp {
-			return true
+			return true, lost
 		}
 	}
-	return false
+	return false, false
 }

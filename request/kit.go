@@ -77,6 +77,7 @@ func New(cfg Config) (*Kit, error) {
 			strong: cfg.StrongETag,
 		},
 	}
+	k.tokens.ExpectLag(cfg.ReplicaLag)
 	k.local, _ = cfg.Values.(cache.Local)
 	k.fresh, _ = cfg.Values.(cache.Fresh)
 	k.leaser, _ = cfg.Values.(cache.Leaser)

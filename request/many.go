@@ -126,11 +126,16 @@ func (s *Scope) obtainAll(ctx context.Context, products []*product, fill func(co
 	}()
 	for wait := true; len(products) > 0; wait = false {
 		r := &runner{parent: waiter, waiting: 1}
-		var own []*product
+		var own, twins, rejected []*product
 		for _, p := range products {
-			if leads := s.board(ctx, in, p, r, waiter, wait); p.flight == nil || leads {
+			switch leads := s.board(ctx, in, p, r, waiter, wait); {
+			case p.flight == nil || leads:
 				own = append(own, p)
-			} else {
+			case p.flight.runner == r:
+				// Two keys have the same arguments. This call counts once among those that wait.
+				t.disembark(p.flight, waiter)
+				twins = append(twins, p)
+			default:
 				waits = append(waits, p)
 			}
 		}
@@ -144,7 +149,21 @@ func (s *Scope) obtainAll(ctx context.Context, products []*product, fill func(co
 				return err
 			}
 		}
-		products = nil
+		// take takes the result of a flight.
+		take := func(p *product) error {
+			taken, err := s.shared(ctx, p, &p.flight.landing)
+			if !taken {
+				rejected = append(rejected, p)
+				return nil
+			}
+			s.report(ctx, p, err)
+			return err
+		}
+		for _, p := range twins {
+			if err := take(p); err != nil {
+				return err
+			}
+		}
 		for len(waits) > 0 {
 			p := waits[0]
 			waits = waits[1:]
@@ -152,16 +171,11 @@ func (s *Scope) obtainAll(ctx context.Context, products []*product, fill func(co
 				s.report(ctx, p, err)
 				return err
 			}
-			taken, err := s.shared(ctx, p, &p.flight.landing)
-			if !taken {
-				products = append(products, p)
-				continue
-			}
-			s.report(ctx, p, err)
-			if err != nil {
+			if err := take(p); err != nil {
 				return err
 			}
 		}
+		products = rejected
 	}
 	return nil
 }

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/alkey-go/alkey/request"
 	"github.com/alkey-go/alkey/tokens"
@@ -177,6 +179,38 @@ func TestFetchManyCrosswise(t *testing.T) {
 			if err := <-done; err != nil {
 				t.Error(err)
 			}
+		}
+	})
+}
+
+// TestFetchManyOfOneValue: two keys can have the same arguments. Their value is made once. When the caller gives up
+// nobody else waits, and what he has started has ended before FetchMany returns.
+func TestFetchManyOfOneValue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFetcher(t, request.Config{Tokens: tokens.NewMemory()})
+		defer f.store.Close()
+		gate := make(chan struct{})
+		var runs, running atomic.Int64
+		two := func(ctx context.Context) (got map[int]string, err error) {
+			return request.FetchMany(ctx, []int{1, 2}, func(int) []any { return []any{user1, "name"} },
+				func(_ context.Context, missing []int) (map[int]string, error) {
+					runs.Add(1)
+					running.Add(1)
+					defer running.Add(-1)
+					<-gate
+					return map[int]string{missing[0]: "a"}, nil
+				})
+		}
+		ctx, cancel := context.WithCancel(f.open(t))
+		time.AfterFunc(time.Second, cancel)
+		time.AfterFunc(2*time.Second, func() { close(gate) })
+		if _, err := two(ctx); running.Load() != 0 {
+			t.Errorf("it returns with %v, and the fill runs on", err)
+		}
+		synctest.Wait()
+		runs.Store(0)
+		if got, err := two(f.open(t)); err != nil || !maps.Equal(got, map[int]string{1: "a", 2: "a"}) || runs.Load() != 1 {
+			t.Errorf("%v, %v, in %d runs", got, err, runs.Load())
 		}
 	})
 }

@@ -212,7 +212,7 @@ func TestServerTimingText(t *testing.T) {
 		`alkey;desc="keys=0 hits=0";dur=0.0`: {},
 		`alkey;desc="keys=12 hits=11 bypass=fenced:1";dur=0.4`: {
 			Keys: 12, Hits: 11, Bypasses: [request.ReasonCount]int{request.Fenced: 1},
-			Tokens: 300 * time.Microsecond, Values: 100 * time.Microsecond, Fills: time.Hour,
+			Tokens: 350 * time.Microsecond, Values: 200 * time.Microsecond, Both: 150 * time.Microsecond, Fills: time.Hour,
 		},
 		`alkey;desc="keys=3 hits=0 shared=1 misses=2 stored=1 bypass=store-down:1,own-write:2 page=set-cookie";dur=1500.0`: {
 			Keys: 3, Shared: 1, Misses: 2, Stored: 1, Page: "set-cookie", Tokens: 1500 * time.Millisecond,

@@ -14,6 +14,7 @@ import (
 	"github.com/alkey-go/alkey/internal/testserver"
 	"github.com/alkey-go/alkey/request"
 	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/tokens/tokenstest"
 )
 
 // commands is a hook that notes what is sent.
@@ -61,11 +62,13 @@ func (c *commands) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 func TestOneCommandOverRedis(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: testserver.Redis(t).Addr(), ContextTimeoutEnabled: true})
 	defer client.Close()
-	store, err := tokens.NewRedis(t.Context(), tokens.RedisOptions{Client: client})
+	sent := new(commands)
+	store, err := tokens.NewRedis(t.Context(), tokens.RedisOptions{Client: client, Hooks: []redis.Hook{sent}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer store.Close()
+	tokenstest.Ready(t, store)
 	users := make([]*user, 100)
 	for i := range users {
 		users[i] = &user{ID: i + 1}
@@ -76,13 +79,12 @@ func TestOneCommandOverRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	sent := new(commands)
-	client.AddHook(sent)
+	sent.take()
 	ctx, scope = kit.Open(t.Context())
 	if err := scope.Prefetch(ctx, users, orders); err != nil {
 		t.Fatal(err)
 	}
-	if got := sent.take(); got != "mget" {
+	if got := sent.take(); got != "setrange mget" {
 		t.Errorf("Prefetch sent %q", got)
 	}
 	for _, u := range users {
@@ -93,7 +95,7 @@ func TestOneCommandOverRedis(t *testing.T) {
 	}
 	ctx, _ = kit.Open(t.Context())
 	key(t, ctx, users, orders)
-	if got := sent.take(); got != "mget" {
+	if got := sent.take(); got != "setrange mget" {
 		t.Errorf("a key of all sent %q", got)
 	}
 	for range 2 {

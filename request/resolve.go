@@ -138,21 +138,34 @@ type room struct {
 
 // reset empties the room. What it keeps is bounded.
 func (m *room) reset() {
-	const most = 1024
-	if len(m.known) > most {
+	if len(m.known) > maxRoom {
 		m.known = make(map[*knownKey]*Part)
 	}
 	clear(m.known)
-	clear(m.fresh[:cap(m.fresh)])
-	clear(m.entries[:cap(m.entries)])
-	m.fresh, m.entries = m.fresh[:0:min(cap(m.fresh), most)], m.entries[:0:min(cap(m.entries), most)]
+	m.fresh, m.entries = emptied(m.fresh), emptied(m.entries)
+}
+
+// maxRoom is how long the lists are, at most, that are kept for another page.
+const maxRoom = 1024
+
+// emptied returns a list to append to, without what is in it: the same, if it is not too long to be kept.
+func emptied[T any](list []T) []T {
+	if cap(list) > maxRoom {
+		return nil
+	}
+	clear(list[:cap(list)])
+	return list[:0]
 }
 
 // Prepare makes the key of a part that s is to resolve. Resolve does that itself, but logs what
-// Prepare returns: why the arguments make no key, as Scope.Key says it. Such a part is made each time.
+// Prepare returns: why the arguments make no key, as Scope.Key says it. Such a part is made each time. A part
+// whose Args have changed is prepared again.
 func (s *Scope) Prepare(p *Part) (err error) {
-	p.prepared = true
 	e := &p.entry
+	if p.prepared {
+		*e = entry{} // of other arguments
+	}
+	p.prepared = true
 	e.scope = s
 	var args []any
 	args, e.settings = s.kit.withoutOptions(p.Args)

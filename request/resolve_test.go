@@ -84,7 +84,8 @@ func TestResolve(t *testing.T) {
 	get("found", page, "", 1, 1)
 	publish(t, store, rows[1])
 	warm(t, store, rows[1])
-	get("after a change of the innermost", page, "a leaf b", 1, 2) // the tokens of the inner ones are known with the outer one's
+	// The tokens of the inner ones are known with the outer one's.
+	get("after a change of the innermost", page, "a leaf b", 1, 2)
 	get("found again", page, "", 1, 1)
 	publish(t, store, rows[5])
 	warm(t, store, rows[5])
@@ -148,6 +149,23 @@ func TestPrepare(t *testing.T) {
 	if lines := log.lines(); lines[0] != "" {
 		t.Errorf("logged: %q", lines)
 	}
+
+	ctx := f.open(t)
+	key(t, ctx, user2) // its token is known
+	again := b.part(user2, "again")
+	s, _ := request.FromContext(ctx)
+	for _, extra := range []any{"a", func() {}, "b"} {
+		again.Args = append(again.Args[:2], extra)
+		if err := s.Prepare(again); (err == nil) != (extra == "a" || extra == "b") {
+			t.Error(err)
+		}
+	}
+	if err := request.Resolve(ctx, again); err != nil {
+		t.Error(err)
+	}
+	if e := f.last(); !e.Stored || e.Dependencies != 1 || !strings.HasSuffix(e.Key, "/again/b") {
+		t.Errorf("prepared again: %+v", e)
+	}
 	alone := &request.Part{Kind: kind, Fill: b.part(user1, "alone").Fill}
 	if err := request.Resolve(f.open(t), alone); err != nil || string(alone.Value) != "<alone>" {
 		t.Errorf("a kind without arguments: %q, %v", alone.Value, err)
@@ -192,8 +210,8 @@ func TestResolveUncached(t *testing.T) {
 	get("outer alone inner")
 }
 
-// TestResolveUnstable: nobody knows when a part must be made again if its arguments make no key, so what is around it
-// is not stored either.
+// TestResolveUnstable: nobody knows when a part must be made again if its arguments make no key, so what is
+// around it is not stored either.
 func TestResolveUnstable(t *testing.T) {
 	for _, uncached := range []bool{false, true} {
 		f := newFetcher(t, request.Config{})

@@ -23,14 +23,19 @@ type Scope struct {
 	number uint64 // of the scope in its Kit
 	keys   atomic.Uint64
 
+	exceeded atomic.Bool // more was asked for than Config.MaxIdentifiers
+
 	fills    *fills // of the request, which may have scopes of several Kits
 	ownFills fills  // where fills points to in the first of them
 	counters counters
 
 	mu         sync.Mutex
 	memo       memo          // fenced ones too: a page asks once
+	loading    int           // identifiers that are being read for the memo
 	tagged     *tagged       // by NotModified
 	generation atomic.Uint64 // how often the memo had to forget; written under mu
+	epoch      atomic.Uint64 // of the token store, to which the memo belongs; written under mu
+	began      uint64        // the generation with which that epoch began
 }
 
 // ErrNoScope is returned where a context must carry a scope and does not: open one with the
@@ -50,7 +55,7 @@ func (s *Scope) Kit() *Kit { return s.kit }
 // The Key that comes with an error is one-shot. The error wraps tokens.ErrUnstable, tokens.ErrModel,
 // tokens.ErrMalformed or ErrNoArguments for arguments that make no key; tokens.ErrClosed; or ctx's
 // error if it ended before the tokens were read. A token store that is down is no error: the key
-// says so.
+// says so, and so it does where the request has asked for more than Config.MaxIdentifiers.
 func (s *Scope) Key(ctx context.Context, args ...any) (Key, error) {
 	k := Key{number: s.keys.Add(1)}
 	k.scope = s
@@ -201,6 +206,7 @@ func distinct(ids []tokens.ID) bool {
 func (s *Scope) recall(v *version, segments []tokens.Segment) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.renew()
 	v.generation = s.generation.Load()
 	for i := range segments {
 		id := segments[i].ID
@@ -220,14 +226,15 @@ func (s *Scope) recall(v *version, segments []tokens.Segment) bool {
 const maxLoads = 3
 
 // load returns the token of every id: from the memo, or else with one round trip for all that are
-// not in it. A read during which the memo had to forget something does not enter it, and is
-// repeated. The generation is the memo's from before the read that is returned. Distinct says that no id is
-// there twice.
+// not in it, as far as there is room for them: what is beyond is unread. A read during which the memo had
+// to forget something does not enter it, and is repeated. The generation is the memo's from before the
+// read that is returned. Distinct says that no id is there twice.
 func (s *Scope) load(ctx context.Context, ids []tokens.ID, distinct bool) (all []tokens.Token, generation uint64, err error) {
 	for range maxLoads {
 		missing := ids
 		var at []int // where they stand in ids; nil: they are all of ids
 		s.mu.Lock()
+		s.renew()
 		generation = s.generation.Load()
 		fresh := distinct && s.memo.empty()
 		for i, id := range ids {
@@ -246,7 +253,13 @@ func (s *Scope) load(ctx context.Context, ids []tokens.ID, distinct bool) (all [
 				missing, at = append(missing, id), append(at, i)
 			}
 		}
+		asked := len(missing)
+		var reserved int
+		missing, at, all, reserved = s.bounded(missing, at, all)
 		s.mu.Unlock()
+		if len(missing) < asked && !s.exceeded.Swap(true) {
+			s.complain(ctx, errTooMany)
+		}
 		if len(missing) == 0 {
 			break
 		}
@@ -254,6 +267,7 @@ func (s *Scope) load(ctx context.Context, ids []tokens.ID, distinct bool) (all [
 		read, err := s.kit.tokens.Read(ctx, missing)
 		since(&s.counters.tokens, from)
 		if err != nil {
+			s.giveBack(reserved)
 			return nil, generation, err
 		}
 		if at == nil {
@@ -262,7 +276,7 @@ func (s *Scope) load(ctx context.Context, ids []tokens.ID, distinct bool) (all [
 		for i, j := range at {
 			all[j] = read[i]
 		}
-		if s.remember(generation, missing, at, all, distinct) {
+		if s.remember(generation, missing, at, all, distinct, reserved) {
 			break
 		}
 	}
@@ -279,10 +293,13 @@ func places(n, all int) []int {
 }
 
 // remember puts what was read into the memo: the tokens of ids, which stand in all where at says.
-// It is false, and does nothing, if the memo had to forget something since generation.
-func (s *Scope) remember(generation uint64, ids []tokens.ID, at []int, all []tokens.Token, distinct bool) bool {
+// It is false, and does nothing but give back what was reserved for them, if the memo had to forget
+// something since generation.
+func (s *Scope) remember(generation uint64, ids []tokens.ID, at []int, all []tokens.Token, distinct bool, reserved int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.loading -= reserved
+	s.renew()
 	if s.generation.Load() != generation {
 		return false
 	}
@@ -312,6 +329,18 @@ func (s *Scope) forget(changes *tokens.Changes) {
 	defer s.mu.Unlock()
 	s.generation.Add(1)
 	s.memo.forget(changes)
+}
+
+// renew empties the memo if the token store may have lost something since it was read: a token of
+// before is not used any more. It needs s.mu.
+func (s *Scope) renew() {
+	epoch := s.kit.tokens.Epoch()
+	if s.epoch.Load() == epoch {
+		return
+	}
+	s.memo = memo{}
+	s.began = s.generation.Add(1)
+	s.epoch.Store(epoch)
 }
 
 // complain logs an error of arguments or values that the caller does not get to see.

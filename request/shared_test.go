@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -247,5 +248,109 @@ func TestHealthOfTiers(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// picky is a Codec that cannot read what somebody has written, on demand.
+type picky struct {
+	request.JSON
+	refuses *atomic.Bool
+}
+
+func (p picky) Unmarshal(data []byte, v any) error {
+	if p.refuses.Load() {
+		return errors.New("not this one")
+	}
+	return p.JSON.Unmarshal(data, v)
+}
+
+// TestFoundAndNotTaken: what a value depends on that was found, or that others have made, is not what the one
+// depends on that is made in its place because that was of no use.
+func TestFoundAndNotTaken(t *testing.T) {
+	type number struct{ N int }
+	args := func(int) []any { return []any{user1, "value"} }
+	for i := range 4 {
+		waits, asks := i&1 != 0, i&2 != 0 // what is made in its place depends on the same
+		for _, how := range []string{"there is none", "Fetch cannot decode it", "FetchMany cannot decode it"} {
+			t.Run(fmt.Sprintf("%s, waits=%t, asks=%t", how, waits, asks), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					store := tokens.NewMemory()
+					defer store.Close()
+					var refuses atomic.Bool
+					kit := newKit(t, request.Config{Tokens: store, Codec: picky{refuses: &refuses}, Logger: slog.New(slog.DiscardHandler)})
+					open := func() context.Context { return first(kit.Open(t.Context())) }
+					newer := user1 // its stamp is the value's, whatever else that depends on
+					if !asks {
+						newer = user2
+					}
+					warm(t, store, user1, user2)
+					publish(t, store, newer)
+					warm(t, store, newer)
+					gate := make(chan struct{})
+					many := func(ctx context.Context, made map[int]number, gate chan struct{}, asks bool) (runs bool) {
+						if _, err := request.FetchMany(ctx, []int{1}, args, func(ctx context.Context, _ []int) (map[int]number, error) {
+							runs = true
+							if asks {
+								key(t, ctx, user2)
+							}
+							<-gate
+							return made, nil
+						}); err != nil {
+							t.Error(err)
+						}
+						return runs
+					}
+					one := func(ctx context.Context) (runs bool) {
+						if how == "FetchMany cannot decode it" {
+							passes := make(chan struct{})
+							close(passes)
+							return many(ctx, map[int]number{1: {2}}, passes, asks)
+						}
+						if _, err := request.Fetch(ctx, func(ctx context.Context) (number, error) {
+							runs = true
+							if asks {
+								key(t, ctx, user2)
+							}
+							return number{2}, nil
+						}, args(1)...); err != nil {
+							t.Error(err)
+						}
+						return runs
+					}
+					var made map[int]number
+					if how != "there is none" {
+						made = map[int]number{1: {1}}
+						refuses.Store(true)
+					}
+					var wg sync.WaitGroup
+					earlier, later := open(), open()
+					wg.Go(func() { many(earlier, made, gate, true) })
+					synctest.Wait()
+					if !waits {
+						close(gate)
+						wg.Wait()
+					}
+					wg.Go(func() {
+						if !one(later) {
+							t.Error("it takes what it cannot use")
+						}
+					})
+					synctest.Wait()
+					if waits {
+						close(gate)
+					}
+					wg.Wait()
+					refuses.Store(false)
+					if one(open()) {
+						t.Error("what it has made in its place was not stored")
+					}
+					publish(t, store, user2)
+					warm(t, store, user2)
+					if made := one(open()); made != asks {
+						t.Errorf("after a change of what it depends on if %t, it is made anew: %t", asks, made)
+					}
+				})
+			})
+		}
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/alkey-go/alkey/internal/testserver"
 	"github.com/alkey-go/alkey/request"
 	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/tokens/tokenstest"
 )
 
 // reads is how many reads a soak checks: a few, or what ALKEY_SOAK says.
@@ -97,6 +98,7 @@ func onRedis(t *testing.T) (p processes) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { p.tokens[i].Close() })
+		tokenstest.Ready(t, p.tokens[i])
 		p.values[i] = cache.NewRedisWith(client, cache.RedisOptions{Timeout: 5 * time.Second})
 		t.Cleanup(func() { p.values[i].Close() })
 	}
@@ -529,6 +531,7 @@ func TestEntriesDoNotGrow(t *testing.T) {
 	}
 	store := tokens.New(backend, tokens.WithReadTimeout(time.Minute), tokens.WithWriteTimeout(time.Minute))
 	defer store.Close()
+	tokenstest.Ready(t, store)
 	values := cache.NewRedisWith(client, cache.RedisOptions{Timeout: time.Minute})
 	defer values.Close()
 	var stored atomic.Int64

@@ -21,6 +21,7 @@ type Stats struct {
 
 	Tokens time.Duration // spent reading tokens, as far as somebody waited
 	Values time.Duration // spent reading values that are not in this process
+	Both   time.Duration // of those two, spent reading the one while the other was read
 	Fills  time.Duration // spent in fills, those inside others counted twice
 
 	// Page tells in one word, if Config.Debug is set, what became of the last page that was asked for:
@@ -33,8 +34,9 @@ type Stats struct {
 //
 //	alkey;desc="keys=12 hits=11 bypass=fenced:1 page=hit";dur=0.4
 //
-// What is 0 is left out, but for keys and hits. The duration is in milliseconds: what was spent waiting for
-// tokens and for values, which is counted twice while both are waited for. Waiting for fills does not count.
+// What is 0 is left out, but for keys and hits. The duration is in milliseconds: for how long tokens or values
+// were waited for. Waiting for fills does not count, and goroutines of one request that wait at the same time
+// do so each by itself.
 func (s Stats) ServerTiming() string {
 	b := make([]byte, 0, 128)
 	b = append(b, `alkey;desc="keys=`...)
@@ -62,7 +64,7 @@ func (s Stats) ServerTiming() string {
 		b = append(append(b, " page="...), s.Page...)
 	}
 	b = append(b, `";dur=`...)
-	ms := float64(s.Tokens+s.Values) / float64(time.Millisecond)
+	ms := float64(max(s.Tokens+s.Values-s.Both, 0)) / float64(time.Millisecond)
 	return string(strconv.AppendFloat(b, ms, 'f', 1, 64))
 }
 
@@ -73,7 +75,7 @@ func (r Reason) word() string { return strings.ReplaceAll(r.String(), " ", "-") 
 type counters struct {
 	keys, hits, shared, misses, stored atomic.Int32
 	bypasses                           [ReasonCount]atomic.Int32
-	tokens, values, fills              atomic.Int64
+	tokens, values, both, fills        atomic.Int64
 	page                               atomic.Pointer[string]
 }
 
@@ -88,6 +90,7 @@ func (s *Scope) Stats() Stats {
 		Stored: int(c.stored.Load()),
 		Tokens: time.Duration(c.tokens.Load()),
 		Values: time.Duration(c.values.Load()),
+		Both:   time.Duration(c.both.Load()),
 		Fills:  time.Duration(c.fills.Load()),
 	}
 	for i := range c.bypasses {
@@ -114,6 +117,20 @@ func (c *counters) asked(reason Reason) {
 	c.keys.Add(1)
 	if reason != 0 {
 		c.bypasses[reason].Add(1)
+	}
+}
+
+// overlap adds to both what two stretches of time have in common.
+func (c *counters) overlap(from1, to1, from2, to2 time.Time) {
+	from, to := from1, to1
+	if from2.After(from) {
+		from = from2
+	}
+	if to2.Before(to) {
+		to = to2
+	}
+	if d := to.Sub(from); d > 0 {
+		c.both.Add(int64(d))
 	}
 }
 

@@ -50,10 +50,6 @@ const (
 	absent       // FetchMany's fill had none
 )
 
-// maxIdentifiers is how many identifiers a stored value can name: whoever looks for it has to read
-// the tokens of all.
-const maxIdentifiers = 10_000
-
 // castagnoli is the checksum that processors compute by themselves.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -95,8 +91,8 @@ func open(value []byte, m *mark) (o opened, ok bool) {
 	return openWhole(value, m)
 }
 
-// openWhole is open for a value of which no byte can be another than was stored: it has not left this process,
-// or somebody else has looked.
+// openWhole is open for a value of which no byte can be another than was stored: it has not left this
+// process, or somebody else has looked.
 func openWhole(value []byte, m *mark) (o opened, ok bool) {
 	if len(value) <= headerSize ||
 		string(value[:len(format)]) != format ||
@@ -105,7 +101,7 @@ func openWhole(value []byte, m *mark) (o opened, ok bool) {
 		return opened{}, false
 	}
 	n, size := binary.Uvarint(value[headerSize:])
-	if size <= 0 || n > maxIdentifiers {
+	if size <= 0 || n > maxNamed {
 		return opened{}, false
 	}
 	o = opened{

@@ -39,10 +39,10 @@ type Conn struct {
 	validator     driver.Validator
 
 	tx *transaction // open, or ended and not settled; nil if there is none
-	// since is the largest stamp seen when the connection was last known to hold no snapshot: just
+	// since is the watermark from when the connection was last known to hold no snapshot: just
 	// before a call that found it with no transaction and no statement open. What it reads is at
 	// least as new.
-	since tokens.Stamp
+	since watermark
 	// Of the call that is running.
 	ctx     context.Context
 	call    Call
@@ -66,7 +66,7 @@ type Conn struct {
 }
 
 func newConn(bare driver.Conn, db *database) *Conn {
-	c := &Conn{bare: bare, db: db, since: db.store.Seen()}
+	c := &Conn{bare: bare, db: db, since: watermarkOf(db.store)}
 	c.execer, _ = bare.(driver.ExecerContext)
 	c.queryer, _ = bare.(driver.QueryerContext)
 	if c.execer == nil {
@@ -138,7 +138,7 @@ func (c *Conn) refresh() bool {
 	if c.reading != nil && c.reading.Reading() {
 		return false
 	}
-	c.since = c.db.store.Seen()
+	c.since = watermarkOf(c.db.store)
 	return true
 }
 

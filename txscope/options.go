@@ -25,6 +25,7 @@ type database struct {
 
 	touch        TouchRules
 	maxSchemaAge time.Duration
+	limits       tokens.ChangeLimits // complete
 
 	renewals *renewals
 	stats    stats
@@ -46,6 +47,12 @@ const (
 	minSchemaAge     = time.Second
 )
 
+// The default limits of what is told apart in one transaction.
+const (
+	defaultMaxRows   = 10_000
+	defaultMaxTables = 1000
+)
+
 // Lease sets how long a fence lasts whose transaction died: until then what it was about to change
 // is read past the cache. A COMMIT during which the process is paused must not take longer. At
 // least 1 s; default 30 s.
@@ -62,6 +69,20 @@ func Strict() Option { return func(db *database) { db.strict = true } }
 // and SQLite tells by itself. At least 1 s; default 1 minute.
 func MaxSchemaAge(d time.Duration) Option { return func(db *database) { db.maxSchemaAge = d } }
 
+// MaxRowsPerTable sets how many rows of one table are told apart in one transaction: with one more the
+// keys of all rows of the table change. (Of what a single statement changes more than 1,000 rows are
+// not told apart in any case.) At least 1; default 1,000.
+func MaxRowsPerTable(n int) Option { return func(db *database) { db.limits.RowsPerTable = n } }
+
+// MaxRows sets how many rows of all tables together are told apart in one transaction: with one more
+// the keys of all rows of these tables change. It bounds the memory that a transaction takes and how
+// much its fence makes the token store do. At least 1; default 10,000.
+func MaxRows(n int) Option { return func(db *database) { db.limits.Rows = n } }
+
+// MaxTables sets how many tables are told apart in one transaction: with one more all keys change. At
+// least 1; default 1,000.
+func MaxTables(n int) Option { return func(db *database) { db.limits.Tables = n } }
+
 // WithLogger sets where the database's warnings go. Default, and for nil: slog.Default.
 func WithLogger(l *slog.Logger) Option { return func(db *database) { db.logger = l } }
 
@@ -73,6 +94,7 @@ func newDatabase(store *tokens.Store, opts []Option) (*database, error) {
 		return nil, fmt.Errorf("%w: the token store is closed: no change could be published", ErrOption)
 	}
 	db := &database{store: store, lease: defaultLease, maxSchemaAge: defaultSchemaAge}
+	db.limits = tokens.ChangeLimits{RowsPerTable: tokens.MaxRowsPerTable, Rows: defaultMaxRows, Tables: defaultMaxTables}
 	for _, o := range opts {
 		if o != nil {
 			o(db)
@@ -83,6 +105,14 @@ func newDatabase(store *tokens.Store, opts []Option) (*database, error) {
 	}
 	if db.maxSchemaAge < minSchemaAge {
 		return nil, fmt.Errorf("%w: MaxSchemaAge(%s): at least %s", ErrOption, db.maxSchemaAge, minSchemaAge)
+	}
+	for _, limit := range []struct {
+		option string
+		n      int
+	}{{"MaxRowsPerTable", db.limits.RowsPerTable}, {"MaxRows", db.limits.Rows}, {"MaxTables", db.limits.Tables}} {
+		if limit.n < 1 {
+			return nil, fmt.Errorf("%w: %s(%d): at least 1", ErrOption, limit.option, limit.n)
+		}
 	}
 	db.renewals = newRenewals(db.lease)
 	if db.logger == nil {

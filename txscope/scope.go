@@ -14,7 +14,8 @@ import (
 // may have loaded, and what its own transactions have changed. Safe for concurrent use.
 type Scope struct {
 	store     *tokens.Store
-	watermark atomic.Int64 // a tokens.Stamp
+	lag       time.Duration // that the watermark allowed for when the scope opened
+	watermark atomic.Int64  // a tokens.Stamp
 	ledger    tokens.Ledger
 	own       tokens.View // of ledger
 	shared    tokens.View // of the store's ledger: transactions without a scope
@@ -63,8 +64,15 @@ func OpenScope(ctx context.Context, store *tokens.Store) (context.Context, *Scop
 		s = &Scope{store: store}
 		s.own.Open(&s.ledger)
 		s.shared.Open(store.Ledger())
-		s.watermark.Store(int64(store.Seen()))
-	} else if newest, _ := FromContext(ctx); newest == s {
+		w := watermarkOf(store)
+		s.lag = w.lag
+		s.watermark.Store(int64(w.stamp))
+		return scopeContext{ctx, s}, s
+	}
+	if s.lag < store.Lag() {
+		s.watermark.Store(0) // what it has loaded may be older than it said
+	}
+	if newest, _ := FromContext(ctx); newest == s {
 		return ctx, s
 	}
 	return scopeContext{ctx, s}, s
@@ -86,16 +94,35 @@ func (s *Scope) Store() *tokens.Store { return s.store }
 
 // Watermark returns the largest stamp that the process had seen when the scope opened, or when the
 // oldest transaction began in which the scope has run a query. Data that the scope loads is at
-// least as new as that.
+// least as new as that. Where it may come from replicas it is what had been seen their lag before: see
+// tokens.Store.Watermark.
 func (s *Scope) Watermark() tokens.Stamp { return tokens.Stamp(s.watermark.Load()) }
 
-func (s *Scope) lower(w tokens.Stamp) {
+// lower makes the scope's watermark the smaller of its own and w. One that was taken before replicas
+// were spoken of, or for a shorter lag, says nothing of what was loaded.
+func (s *Scope) lower(w watermark) {
+	if w.lag < s.store.Lag() {
+		w.stamp = 0
+	}
 	for {
 		have := s.watermark.Load()
-		if int64(w) >= have || s.watermark.CompareAndSwap(have, int64(w)) {
+		if int64(w.stamp) >= have || s.watermark.CompareAndSwap(have, int64(w.stamp)) {
 			return
 		}
 	}
+}
+
+// watermark tells how new what was loaded since it was taken is at least, from replicas that lag
+// behind by no more than lag. A transaction or a statement on a replica sees what the replica had
+// applied when it began, so theirs allow for the lag as the scope's does.
+type watermark struct {
+	stamp tokens.Stamp
+	lag   time.Duration
+}
+
+func watermarkOf(store *tokens.Store) (w watermark) {
+	w.stamp, w.lag = store.Watermark()
+	return w
 }
 
 // Usable reports whether a stored value that depends on id may be served to this scope: no open

@@ -71,10 +71,11 @@ func Stats(ctx context.Context, db interface {
 
 // Reasons of the wrapper's own.
 const (
-	whyByHand   = "marked by hand"
-	whyMany     = "too many rows in one transaction"
-	whyOthers   = "other reasons"
-	otherTables = "other tables"
+	whyByHand     = "marked by hand"
+	whyMany       = "too many rows in one transaction"
+	whyManyTables = "too many tables in one transaction"
+	whyOthers     = "other reasons"
+	otherTables   = "other tables"
 )
 
 // maxReasons bounds what is kept apart: names of tables come from the texts of statements.
@@ -186,7 +187,8 @@ func (t *tally) at(table tokens.ID) int {
 	return slices.IndexFunc(t.reasons, func(r tableReason) bool { return r.table == table })
 }
 
-// of tells why the table was swept. One that nobody gave a reason for had too many rows.
+// of tells why the table was swept. One that nobody gave a reason for had too many rows, and
+// everything too many tables.
 func (t *tally) of(table tokens.ID) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -195,6 +197,8 @@ func (t *tally) of(table tokens.ID) string {
 		return t.reasons[i].why
 	case len(t.reasons) >= maxTally:
 		return whyOthers
+	case table == tokens.Global:
+		return whyManyTables
 	default:
 		return whyMany
 	}

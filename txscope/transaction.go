@@ -19,7 +19,7 @@ type transaction struct {
 	db       *database
 	ctx      context.Context // of BEGIN: its values and its scope
 	explicit atomic.Bool     // has a BEGIN
-	began    tokens.Stamp    // the largest stamp seen before BEGIN
+	began    watermark       // from before BEGIN
 	writes   *tokens.Writes
 	tally    tally
 
@@ -62,7 +62,7 @@ var ErrFence = errors.New("alkey: commit refused: the token store took no fence"
 
 // begin enters a transaction; call it before BEGIN is sent.
 func (db *database) begin(ctx context.Context, explicit bool) *transaction {
-	t := &transaction{db: db, ctx: ctx, began: db.store.Seen()}
+	t := &transaction{db: db, ctx: ctx, began: watermarkOf(db.store)}
 	t.explicit.Store(explicit)
 	if s, ok := scopeOf(ctx, db.store); ok {
 		t.writes = s.ledger.Begin()
@@ -71,6 +71,7 @@ func (db *database) begin(ctx context.Context, explicit bool) *transaction {
 	} else {
 		t.writes = db.store.Ledger().Begin()
 	}
+	t.writes.Limit(&db.limits)
 	return t
 }
 
@@ -203,26 +204,37 @@ func (t *transaction) fence() error {
 		t.owner = tokens.NewOwner()
 	}
 	t.fenced = changes
-	for {
+	var err error
+	for range maxFences {
 		t.fencedAt = time.Now()
-		err := t.db.store.Fence(t.ctx, t.owner, changes, t.db.lease)
+		err = t.db.store.Fence(t.ctx, t.owner, changes, t.db.lease)
 		t.refused = err != nil
-		if t.refused {
-			if t.db.strict {
-				return fmt.Errorf("%w: %w", ErrFence, err)
-			}
-			return nil
+		if t.refused || t.fresh() {
+			break
 		}
-		if t.fresh() {
-			return nil
-		}
+		err = errSlowFence
 	}
+	t.refused = err != nil
+	if t.refused && t.db.strict {
+		return fmt.Errorf("%w: %w", ErrFence, err)
+	}
+	return nil
 }
+
+// maxFences is how often in a row a fence is too old when the store has confirmed it.
+const maxFences = 3
+
+var errSlowFence = errors.New("alkey: the store confirms fences too late to rely on them")
+
+// maxFenceAge is how old a fence can be when COMMIT is sent, beside half the lease. A store that loses the
+// fence lets nothing be used for two seconds afterwards: until then it must have been renewed, which
+// happens a second and a half after it was set at the latest.
+const maxFenceAge = renewEvery
 
 // fresh reports whether COMMIT may be sent under the fence: a process that was paused must fence
 // again. Time is judged by the monotonic clock.
 func (t *transaction) fresh() bool {
-	return t.fenced == nil || t.refused || time.Since(t.fencedAt) <= t.db.lease/2
+	return t.fenced == nil || t.refused || time.Since(t.fencedAt) <= min(t.db.lease/2, maxFenceAge)
 }
 
 // covered reports whether everything that has changed is under a fresh fence.

@@ -362,10 +362,15 @@ func (s *session) Reading() bool { return s.doubtful || s.wire.has(inTransaction
 
 // announce is the recorder's Committing.
 func (s *session) announce(st stage) error {
+	before := s.stage
 	if s.stage = st; st != commit {
 		s.sweepAbove()
 	}
-	return s.rec.Committing()
+	err := s.rec.Committing()
+	if err != nil {
+		s.stage = before // it is refused, and not sent
+	}
+	return err
 }
 
 // BeforeCommit is part of txscope.CommittingSession.

@@ -123,6 +123,7 @@ func (w *writing) separate(list []change) (done func(), err error) {
 				w.rec.Sweep(id, why)
 			}
 			_ = w.announce(several)
+			w.stage = several // refused or not: it was sent
 		}
 		publish()
 	}, nil

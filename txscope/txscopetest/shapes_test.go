@@ -4,12 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"os"
 	"path/filepath"
 	"testing"
 
 	_ "github.com/go-sql-driver/mysql"
 	_ "github.com/jackc/pgx/v5/stdlib"
+	"go.uber.org/goleak"
 	_ "modernc.org/sqlite"
 	"pgregory.net/rapid"
 
@@ -22,7 +22,7 @@ var (
 	mariaDB  = testserver.Share(testserver.MariaDB)
 )
 
-func TestMain(m *testing.M) { os.Exit(testserver.StopAfter(m, postgres, mariaDB).Run()) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testserver.StopAfter(m, postgres, mariaDB)) }
 
 // TestShapes runs every statement on the databases that it is for, on bare drivers: each succeeds
 // for some arguments.
