@@ -12,6 +12,7 @@ import (
 	"github.com/alkey-go/alkey/internal/versus"
 	"github.com/alkey-go/alkey/request"
 	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/tokens/tokenstest"
 )
 
 type row struct{ ID int64 }
@@ -32,6 +33,7 @@ func BenchmarkRequestOverRedis(b *testing.B) {
 	// A machine that stalls must not count as an outage here.
 	store := tokens.New(backend, tokens.WithReadTimeout(10*time.Second), tokens.WithWriteTimeout(10*time.Second))
 	b.Cleanup(func() { _ = store.Close() })
+	tokenstest.Ready(b, store)
 	kit, err := request.New(request.Config{Tokens: store})
 	if err != nil {
 		b.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"github.com/alkey-go/alkey/internal/testserver"
 	"github.com/alkey-go/alkey/request"
 	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/tokens/tokenstest"
 	_ "github.com/alkey-go/alkey/txscope/sqlite"
 )
 
@@ -51,11 +52,12 @@ func TestRoundTrips(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: testserver.Redis(t).Addr(), ContextTimeoutEnabled: true})
 	t.Cleanup(func() { _ = client.Close() })
 	var sent commands
-	store, err := tokens.NewRedis(ctx, tokens.RedisOptions{Client: client})
+	store, err := tokens.NewRedis(ctx, tokens.RedisOptions{Client: client, Hooks: []redis.Hook{&sent}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
+	tokenstest.Ready(t, store)
 	db, err := alkey.Open("sqlite", filepath.Join(t.TempDir(), "rows.db"), store)
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +82,6 @@ func TestRoundTrips(t *testing.T) {
 	if err := scope.Prefetch(warm, rows, tokens.Table("rows"), tokens.Global); err != nil {
 		t.Fatal(err)
 	}
-	client.AddHook(&sent)
 
 	check := func(what string, want int64, fn func()) {
 		t.Helper()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
+	"go.uber.org/goleak"
 
 	"github.com/alkey-go/alkey/internal/testserver"
 )
@@ -21,11 +22,12 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	code := testserver.StopAfter(m, postgresServer, mariaDBServer).Run()
-	if dir := executable.dir; dir != "" {
-		_ = os.RemoveAll(dir)
-	}
-	os.Exit(code)
+	goleak.VerifyTestMain(testserver.StopAfter(m, postgresServer, mariaDBServer), goleak.Cleanup(func(code int) {
+		if dir := executable.dir; dir != "" {
+			_ = os.RemoveAll(dir)
+		}
+		os.Exit(code)
+	}))
 }
 
 // onURLs runs a test with the DATABASE_URL of an empty database of every kind.
