@@ -121,7 +121,7 @@ func (s *session) BeforeCommit(ctx context.Context) error {
 	if err := s.verdict(ctx); err != nil {
 		return err
 	}
-	s.ending = true
+	s.end()
 	return nil
 }
 

@@ -90,6 +90,7 @@ type session struct {
 
 	own      bool // a transaction of the capture's own is open
 	ending   bool // a COMMIT may have been sent
+	gone     bool // the connection was closed before that
 	poisons  bool // a text that ends transactions may leave open what was open before
 	altering bool // the transaction has changed the schema
 	doubtful bool // the transaction may have changed the schema by means that cannot be seen
@@ -192,13 +193,23 @@ func (s *session) Judge(err error) txscope.Verdict {
 		return txscope.VerdictRolledBack // nobody has sent a COMMIT
 	case err == nil:
 		return txscope.VerdictCommitted
-	case errors.Is(err, pgx.ErrTxCommitRollback), pgconn.SafeToRetry(err), errors.Is(err, driver.ErrBadConn):
+	case errors.Is(err, pgx.ErrTxCommitRollback), s.unsent(err):
 		return txscope.VerdictRolledBack
 	case answered && (!fatal(refused) || refused.Code == codeIdleInTransaction):
 		return txscope.VerdictRolledBack
 	default:
 		return txscope.VerdictUnknown
 	}
+}
+
+// end notes that a COMMIT is about to be sent.
+func (s *session) end() { s.ending, s.gone = true, s.pg.IsClosed() }
+
+// unsent reports whether what was to be sent after end has not been. The driver calls an error safe to
+// retry, and a bad connection, also where the server has hung up on a COMMIT that it may have carried out:
+// it finds its connection closed when it goes on to read.
+func (s *session) unsent(err error) bool {
+	return s.gone || pgconn.SafeToRetry(err) && !errors.Is(err, pgconn.ErrConnClosed)
 }
 
 // Codes of errors, see https://www.postgresql.org/docs/current/errcodes-appendix.html.

@@ -243,7 +243,7 @@ func (s *session) announce(m *meaning, call *txscope.Call, run func() error) err
 	if err != nil {
 		return err
 	}
-	s.ending = true
+	s.end()
 	err = run()
 	if !changed {
 		if _, cerr := s.recheck(m); err == nil {
@@ -297,7 +297,7 @@ func (s *session) fence(ctx context.Context, m *meaning) error {
 	if err := s.rec.Committing(); err != nil {
 		return err
 	}
-	s.ending = true
+	s.end()
 	return nil
 }
 
@@ -369,14 +369,14 @@ func (s *session) commit(ctx context.Context) error {
 	if err := s.rec.Committing(); err != nil {
 		return s.abandon(ctx, err)
 	}
-	s.ending = true
+	s.end()
 	tag, err := s.pgx.Exec(ctx, "COMMIT")
 	switch {
 	case err != nil && !s.pg.IsClosed() && s.status() != idle:
 		return s.abandon(ctx, err) // it was not sent
 	case err == nil && tag.String() == "ROLLBACK":
 		err = pgx.ErrTxCommitRollback // without an error, as COMMIT of a transaction that has failed
-	case pgconn.SafeToRetry(err):
+	case err != nil && s.unsent(err):
 		err = driver.ErrBadConn // as the driver says it
 	}
 	s.own = false
