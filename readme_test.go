@@ -106,6 +106,8 @@ func program(fragment string) string {
 		{"store", "*tokens.Store", "tokens."},
 		{"db", "*sqlx.DB", "sqlx."},
 		{"router", "chi.Router", "chi."},
+		{"client", "*redis.Client", "redis."},
+		{"secret", "[]byte", ""},
 		{"user", "User", ""},
 		{"users", "[]User", ""},
 		{"connector", "driver.Connector", "driver."},

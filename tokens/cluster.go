@@ -34,7 +34,8 @@ import (
 // are or smaller, and of a commit that he did not load the stamp is larger, or its fence is there: it is
 // until each of its records has that stamp, and the reader read them after he began, so he has met one or the
 // other if the commit came before. An explorer of all interleavings (two writers, a mint, a storing and
-// a serving reader, records read one by one, scripts run twice) finds no stale hit.
+// a serving reader, records read one by one) finds no stale hit; nor, of one record, with scripts that
+// run twice.
 //
 // Reads go to masters only. Any node that is asked has to take writes, as on a single server; with one
 // node down all reads fail that need one of its records, and the Store takes that for an outage of all.
