@@ -171,10 +171,12 @@ func (s *session) find(ctx context.Context) error {
 	case err == nil:
 	case asConstraint(err, &users):
 		return users.err
+	case s.pg.IsClosed():
+		return nil // nobody can send its COMMIT any more: a client that goes away must not cost the others their keys
 	default:
 		s.doubtful = true
 		s.rec.Sweep(tokens.Global, whyNoJudge)
-		if ctx.Err() == nil && !s.pg.IsClosed() {
+		if ctx.Err() == nil {
 			s.db.warn("what a transaction has written could not be asked for: all keys are changed; see that the database's user may read pg_locks", err)
 		}
 		return nil

@@ -78,10 +78,59 @@ func TestReplyLost(t *testing.T) {
 	}
 }
 
+// TestJudgeCancelled: a client that goes away while its transaction is judged changes no keys, and leaves nothing
+// fenced.
+func TestJudgeCancelled(t *testing.T) {
+	f := setUp(t, plainSchema+plainData)
+	shared := txscopetest.NewFixture(t)
+	config, err := pgx.ParseConfig(f.dsn)
+	f.must(err)
+	var cut cutting
+	config.DialFunc = cut.dial
+	db := shared.Wrap(stdlib.GetConnector(*config))
+	defer db.Close()
+	f.exec(db, `UPDATE users SET seen = 1`) // the judge is known
+	row := tokens.Row("plain", 1)
+	before := shared.Stamp(row)
+	ctx, cancel := context.WithCancel(f.ctx)
+	defer cancel()
+	tx, err := db.BeginTx(ctx, nil)
+	f.must(err)
+	f.exec(tx, `UPDATE users SET seen = 2 WHERE id = 1 OR name = 'x'`)
+	everything := false
+	shared.Backend.OnCall(func(c txscopetest.Call) {
+		for _, id := range c.IDs {
+			everything = everything || id.IsSweep() && id.Table == tokens.Global.Table
+		}
+	})
+	asked := false
+	cut.answerTo("alkey_judge")
+	cut.then = func() { asked = true; cancel() }
+	if err := tx.Commit(); err == nil {
+		t.Error("no error")
+	}
+	if !asked {
+		t.Fatal("the judge was not asked")
+	}
+	if got := f.query(f.bare, `SELECT seen FROM users WHERE id = 1`)[0]; got != "1" {
+		t.Errorf("it was committed: %s", got)
+	}
+	if everything {
+		t.Error("all keys were fenced")
+	}
+	if shared.Fenced(row) || shared.Stamp(row) != before {
+		t.Error("another table's keys have changed, or are fenced")
+	}
+	if shared.Fenced(tokens.Row("users", 1)) {
+		t.Error("what was rolled back is fenced")
+	}
+}
+
 // cutting makes connections of which one is cut in place of an answer.
 type cutting struct {
 	mu   sync.Mutex
 	word []byte // in lower case; nil: none is cut
+	then func() // is called when it is
 }
 
 func (c *cutting) answerTo(word string) {
@@ -103,6 +152,9 @@ func (c *cutting) cuts(sent []byte) bool {
 		return false
 	}
 	c.word = nil
+	if c.then != nil {
+		c.then()
+	}
 	return true
 }
 
