@@ -137,7 +137,8 @@ func TestVariantsAtOnce(t *testing.T) {
 	}
 }
 
-// bubble has a handler behind CachePage, which requests enter at the same time and leave when they are told to.
+// bubble has a handler behind CachePage, which requests enter at the same time and leave when they are told
+// to.
 type bubble struct {
 	http.Handler
 	mu      sync.Mutex

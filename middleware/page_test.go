@@ -196,8 +196,8 @@ func TestPageURL(t *testing.T) {
 	}
 }
 
-// TestPageHosts: who sends a host that looks like a part of a URL, which HTTP/2 servers let pass, gets no page of
-// another path, and makes none for others.
+// TestPageHosts: who sends a host that looks like a part of a URL, which HTTP/2 servers let pass, gets no
+// page of another path, and makes none for others.
 func TestPageHosts(t *testing.T) {
 	w := newSite(t, setup{handler: func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "%q %q", r.Host, r.URL.Path) }})
 	for _, c := range [][4]string{ // host and path of the one and of the other
@@ -312,8 +312,8 @@ func TestPageIsJudged(t *testing.T) {
 	twice("released", 0)
 }
 
-// TestPageInsideItself: what the inner one of two requests for a page gets is not the page, whatever becomes of
-// the outer one.
+// TestPageInsideItself: what the inner one of two requests for a page gets is not the page, whatever
+// becomes of the outer one.
 func TestPageInsideItself(t *testing.T) {
 	for _, kept := range []bool{true, false} {
 		var w *site

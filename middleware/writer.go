@@ -10,9 +10,9 @@ import (
 // front is the http.ResponseWriter that a handler gets in place of another. What the handler does with it
 // goes to a sink.
 //
-// It has no optional interface that the one beneath has not, because handlers ask for them, and most of those
-// that it has: see newFront. Flushing by http.ResponseController always comes here, so that nothing overtakes what the sink
-// holds back. Deadlines and full duplex are found by Unwrap.
+// It has no optional interface that the one beneath has not, because handlers ask for them, and most of
+// those that it has: see newFront. Flushing by http.ResponseController always comes here, so that nothing
+// overtakes what the sink holds back. Deadlines and full duplex are found by Unwrap.
 type front struct{ to sink }
 
 // sink is what a front hands on to.

@@ -318,8 +318,8 @@ func TestETagIsChecked(t *testing.T) {
 	}
 }
 
-// TestETagAfterAPanic: who recovers above the middleware writes an error, and that does not have the tag of the
-// page.
+// TestETagAfterAPanic: who recovers above the middleware writes an error, and that does not have the tag of
+// the page.
 func TestETagAfterAPanic(t *testing.T) {
 	for _, c := range []struct{ set, want string }{{"", ""}, {`"own"`, `"own"`}} {
 		recoverer := func(next http.Handler) http.Handler {

@@ -136,8 +136,8 @@ func (r *reading) find(id tokens.ID) int {
 	return -1
 }
 
-// add adds what is not there. It returns where ids begin in r.ids, if they all stand there one after the other,
-// and else -1.
+// add adds what is not there. It returns where ids begin in r.ids, if they all stand there one after the
+// other, and else -1.
 func (r *reading) add(ids []tokens.ID) (place int) {
 	place = len(r.ids)
 	for i, id := range ids {

@@ -183,8 +183,8 @@ func TestFetchManyCrosswise(t *testing.T) {
 	})
 }
 
-// TestFetchManyOfOneValue: two keys can have the same arguments. Their value is made once. When the caller gives up
-// nobody else waits, and what he has started has ended before FetchMany returns.
+// TestFetchManyOfOneValue: two keys can have the same arguments. Their value is made once. When the caller
+// gives up nobody else waits, and what he has started has ended before FetchMany returns.
 func TestFetchManyOfOneValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFetcher(t, request.Config{Tokens: tokens.NewMemory()})

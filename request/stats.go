@@ -34,9 +34,9 @@ type Stats struct {
 //
 //	alkey;desc="keys=12 hits=11 bypass=fenced:1 page=hit";dur=0.4
 //
-// What is 0 is left out, but for keys and hits. The duration is in milliseconds: for how long tokens or values
-// were waited for. Waiting for fills does not count, and goroutines of one request that wait at the same time
-// do so each by itself.
+// What is 0 is left out, but for keys and hits. The duration is in milliseconds: for how long tokens or
+// values were waited for. Waiting for fills does not count, and goroutines of one request that wait at the
+// same time do so each by itself.
 func (s Stats) ServerTiming() string {
 	b := make([]byte, 0, 128)
 	b = append(b, `alkey;desc="keys=`...)

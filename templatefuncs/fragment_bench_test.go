@@ -24,8 +24,8 @@ import (
 	"github.com/alkey-go/alkey/tokens/tokenstest"
 )
 
-// article is what a fragment of the benchmarks shows: 300 bytes with its summary, 3 kB with its paragraphs, or
-// with its tags, which are markup more than text and are stored compressed.
+// article is what a fragment of the benchmarks shows: 300 bytes with its summary, 3 kB with its paragraphs,
+// or with its tags, which are markup more than text and are stored compressed.
 type article struct {
 	ID         int
 	Title      string

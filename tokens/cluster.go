@@ -390,6 +390,9 @@ func (b *redisCluster) Restore(ctx context.Context, since Stamp) (Stamp, error) 
 		return 0, err
 	}
 	defer b.leave(s)
+	if since == 0 && b.hidden.Load() {
+		since = b.swept()
+	}
 	return b.identify(ctx, clusterNode{}, since)
 }
 

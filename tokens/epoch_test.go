@@ -220,7 +220,7 @@ func TestReturnSweeps(t *testing.T) {
 	fronts := [2]*proxy{newProxy(t, server.Addr()), newProxy(t, server.Addr())}
 	var p [2]*process
 	for i := range p {
-		p[i] = newProcess(t, fronts[i].addr(), tokens.WithReadTimeout(100*time.Millisecond))
+		p[i] = newProcess(t, fronts[i].addr(), tokens.WithReadTimeout(time.Second))
 	}
 	before := identity(t, c)
 	for i := range p {

@@ -210,7 +210,8 @@ func (s *exState) canonical(sc *exScenario, broken exBreak) {
 	slices.Sort(sorted)
 	sorted = slices.Compact(sorted)
 	rank := func(t *Stamp) {
-		if *t != 0 {
+		// Where stamps are given out again it matters which.
+		if *t != 0 && !broken.noMinute {
 			i, _ := slices.BinarySearch(sorted, *t)
 			*t = Stamp(i + 1)
 		}

@@ -262,8 +262,7 @@ func TestExplore(t *testing.T) {
 func TestExploreFindsFaults(t *testing.T) {
 	two := exScenario{keys: []exKey{exTable}, actors: []exConfig{exWriter(1), exWriter(2), exReader(0), exReader(0)}}
 	one := exScenario{keys: []exKey{exRow1}, actors: []exConfig{exWriter(1), exWriter(1), exReader(0), exReader(0)}}
-	lost := exScenario{losses: 1, keys: []exKey{exRow1}, actors: []exConfig{exWriter(1), exReader(0), exReader(0)}}
-	young := exScenario{losses: 1, cold: true, keys: []exKey{exRow1}, actors: []exConfig{exWriter(1), exWriter(1), exReader(0)}}
+	lost := exScenario{losses: 1, keys: []exKey{exRow1}, actors: []exConfig{exWriter(1), exReader(0)}}
 	own := exScenario{keys: []exKey{exRow1}, actors: []exConfig{{key: 0, writes: 1, savepoints: true}, exReader(0)}}
 	scopeless := exScenario{keys: []exKey{exRow1}, actors: []exConfig{{key: 0, writes: 1, scopeless: true}, exReader(0)}}
 	for _, test := range []struct {
@@ -284,7 +283,7 @@ func TestExploreFindsFaults(t *testing.T) {
 		{"publish lifts all fences", exBreak{backend: func(m *Memory) Backend { return liftsAll{m} }}, two, "STALE"},
 		{"a store that was lost is not swept", exBreak{noSweep: true}, lost, "STALE"},
 		{"nothing is fenced after a loss", exBreak{noGrace: true}, lost, "STALE"},
-		{"lost stamps are given out again", exBreak{noMinute: true}, young, "STALE"},
+		{"lost stamps are given out again", exBreak{noMinute: true}, lost, "STALE"},
 		{"publish keeps the stamp", exBreak{backend: func(m *Memory) Backend { return sameStamp{m} }}, one, "STALE"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

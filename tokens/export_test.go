@@ -13,6 +13,9 @@ func PublishScriptHash() string { return publishScript.Hash() }
 // SetNow sets the host's clock, which decides only whether the server is asked about a deadline.
 func (b *Redis) SetNow(now func() time.Time) { b.now = now }
 
+// WithNow sets the Store's clock.
+func WithNow(now func() time.Time) Option { return func(s *Store) { s.now = now } }
+
 // SetGrace sets how long everything is fenced after a loss; 0 for not at all.
 func (b *Redis) SetGrace(d time.Duration) { b.grace = d }
 

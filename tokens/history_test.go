@@ -114,19 +114,19 @@ func TestWatermark(t *testing.T) {
 		is(first, 0)
 		s.ExpectLag(time.Second)
 		is(0, time.Second)
-		time.Sleep(time.Second - 1)
+		time.Sleep(time.Second - time.Nanosecond)
 		is(0, time.Second)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		is(first, time.Second)
 		second := publish()
 		if s.Seen() != second {
 			t.Error("what is seen has changed by the lag")
 		}
-		time.Sleep(time.Second - 1)
+		time.Sleep(time.Second - time.Nanosecond)
 		is(first, time.Second)
 		s.ExpectLag(time.Millisecond) // the longest holds
 		is(first, time.Second)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		is(second, time.Second)
 		s.ExpectLag(time.Minute)
 		is(0, time.Minute)

@@ -155,10 +155,7 @@ func (k *sessions) greet(ctx context.Context, cn *redis.Conn) error {
 // and nobody has swept after that stamp, and returns the stamp of the latest sweep.
 func (k *sessions) identify(ctx context.Context, c redis.Scripter, since string) (Stamp, error) {
 	for range maxAttempts {
-		k.mu.Lock()
-		known := k.known
-		k.mu.Unlock()
-		reply, err := identifyScript.Run(ctx, c, k.names[:], k.seen.Load(), int64(known), since, k.grace.Microseconds()).Slice()
+		reply, err := identifyScript.Run(ctx, c, k.names[:], k.seen.Load(), int64(k.swept()), since, k.grace.Microseconds()).Slice()
 		if err != nil {
 			return 0, failure("identify", err)
 		}
@@ -203,6 +200,13 @@ func (k *sessions) met(swept Stamp) bool {
 	k.mu.Unlock()
 	k.leave(old)
 	return true
+}
+
+// swept returns the stamp of the latest sweep that is known.
+func (k *sessions) swept() Stamp {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.known
 }
 
 func (k *sessions) see(stamp Stamp) {

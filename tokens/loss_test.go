@@ -121,17 +121,26 @@ var row1 = tokens.Row("users", 1)
 // TestLoss: whatever a server loses, no token of before is usable again, in a process that had not heard of
 // what was lost either.
 func TestLoss(t *testing.T) {
-	for name, lose := range map[string]func(t *testing.T, s *testserver.RedisServer, c *redis.Client){
-		"restarted empty":             func(t *testing.T, s *testserver.RedisServer, c *redis.Client) { s.Restart() },
-		"restarted from old snapshot": func(t *testing.T, s *testserver.RedisServer, c *redis.Client) { s.Restart() }, // see below
-		"FLUSHALL":                    func(t *testing.T, s *testserver.RedisServer, c *redis.Client) { do(t, c, "flushall") },
-		"clock deleted":               func(t *testing.T, s *testserver.RedisServer, c *redis.Client) { do(t, c, "del", recordPrefix+"clock") },
-		"clock of another type": func(t *testing.T, s *testserver.RedisServer, c *redis.Client) {
+	for name, lose := range map[string]func(t *testing.T, s *testserver.RedisServer, c *redis.Client, reader *process){
+		"restarted empty": func(t *testing.T, s *testserver.RedisServer, _ *redis.Client, _ *process) { s.Restart() },
+		// There it has one: see below.
+		"restarted from old snapshot": func(t *testing.T, s *testserver.RedisServer, _ *redis.Client, _ *process) { s.Restart() },
+		"FLUSHALL":                    func(t *testing.T, _ *testserver.RedisServer, c *redis.Client, _ *process) { do(t, c, "flushall") },
+		"clock deleted": func(t *testing.T, _ *testserver.RedisServer, c *redis.Client, _ *process) {
+			do(t, c, "del", recordPrefix+"clock")
+		},
+		"clock of another type": func(t *testing.T, _ *testserver.RedisServer, c *redis.Client, _ *process) {
 			do(t, c, "del", recordPrefix+"clock")
 			do(t, c, "rpush", recordPrefix+"clock", "1")
 		},
-		"clock set back": func(t *testing.T, s *testserver.RedisServer, c *redis.Client) {
+		"clock set back": func(t *testing.T, _ *testserver.RedisServer, c *redis.Client, _ *process) {
 			do(t, c, "set", recordPrefix+"clock", "5")
+		},
+		// It is not behind the record's stamp.
+		"clock set back a little": func(t *testing.T, _ *testserver.RedisServer, c *redis.Client, reader *process) {
+			clock := c.Get(t.Context(), recordPrefix+"clock").Val()
+			reader.get(t, tokens.Row("users", 2))
+			do(t, c, "set", recordPrefix+"clock", clock)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -145,7 +154,7 @@ func TestLoss(t *testing.T) {
 			}
 			epoch := reader.Epoch()
 			last := bump(t, writer, row1) // which the reader does not hear of
-			lose(t, server, c)
+			lose(t, server, c, reader)
 			new := reader.recovers(t, row1, old)
 			if new < last+tokens.Stamp(time.Minute.Microseconds()) {
 				t.Errorf("after the loss the stamp is %d: less than a minute after %d", new, last)

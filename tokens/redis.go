@@ -320,6 +320,12 @@ func (b *Redis) Restore(ctx context.Context, since Stamp) (Stamp, error) {
 		return 0, err
 	}
 	defer b.leave(l)
+	if since == 0 && b.hidden.Load() {
+		since = b.swept()
+	}
+	if since == 0 {
+		return b.identify(ctx, l.client, "")
+	}
 	return b.identify(ctx, l.client, strconv.FormatInt(int64(since), 10))
 }
 

@@ -78,7 +78,7 @@ func New(b Backend, opts ...Option) *Store {
 			read:    250 * time.Millisecond,
 			write:   500 * time.Millisecond,
 			waiting: 10_000,
-			probe:   [2]time.Duration{25 * time.Millisecond, time.Second},
+			probe:   [2]time.Duration{25 * time.Millisecond, 250 * time.Millisecond},
 		},
 	}
 	if s.InProcess() {
@@ -426,6 +426,7 @@ type outage struct {
 	running bool  // the probing goroutine
 	writing bool  // writes have failed: reads alone do not end the outage
 	since   Stamp // the largest that the backend had met when it went down
+	from    time.Time
 	final   bool  // the last attempt to publish has begun
 	ctx     context.Context
 	stop    context.CancelFunc
@@ -492,6 +493,7 @@ func (o *outage) begin(s *Store, cause error, writing bool) {
 		if s.restorer != nil {
 			o.since = s.restorer.Seen()
 		}
+		o.from = s.now().Add(-max(s.limits.read, s.limits.write)) // when what has failed was sent, at the earliest
 		o.set(down, true)
 		s.logger.Warn("alkey: the token store does not answer: requests go uncached, commits are published when it is back", "error", cause)
 	}
@@ -583,6 +585,9 @@ func (o *outage) flush(ctx context.Context, s *Store) (published int, err error)
 		o.mu.Lock()
 		if len(o.waiting) == 0 {
 			writing, since, away := o.writing, o.since, o.state.Load()&down != 0
+			if s.now().Sub(o.from) < briefOutage {
+				since = 0
+			}
 			o.mu.Unlock()
 			ctx, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
@@ -641,8 +646,14 @@ func (s *Store) probe(ctx context.Context, writing bool) error {
 	return s.backend.Release(ctx, owner, records)
 }
 
+// briefOutage is how long a store can be away without a sweep when it is back. A process that stalls for a
+// moment, and takes that for an outage, must not cost all processes their cache: that the server is the one of
+// before, and has lost nothing, every new connection finds out.
+const briefOutage = time.Second
+
 // restore sweeps a store that has been down, unless somebody has done so since: while this process did
-// not hear of it, it may have been replaced by one that had not heard of this process's fences.
+// not hear of it, it may have been replaced by one that had not heard of this process's fences. With since 0,
+// after a brief outage, it asks only whether that is so.
 func (s *Store) restore(ctx context.Context, since Stamp) error {
 	if s.restorer == nil || s.off.has(ruleIdentity) {
 		return nil

@@ -28,8 +28,8 @@ var breakable = sync.OnceValues(func() (string, error) {
 	return dir, nil
 })
 
-// TestOff leaves out one rule of the protocol at a time. The rig has to find what that breaks, and to find nothing
-// without the same faults.
+// TestOff leaves out one rule of the protocol at a time, and the rig has to find what that breaks. TestOn is its
+// counterpart.
 func TestOff(t *testing.T) {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		testserver.Missing(t, "redis-server")
@@ -78,6 +78,37 @@ func TestOff(t *testing.T) {
 				return
 			}
 			t.Logf("after %v: %s", report.Took.Round(time.Millisecond), report.Findings[0])
+		})
+	}
+}
+
+// TestOn does what TestOff does to web processes with all rules: then nothing may be found.
+func TestOn(t *testing.T) {
+	for name, o := range map[string]Options{"all": {}, "roles": {Roles: true, Webs: 2}} {
+		t.Run(name, func(t *testing.T) {
+			o.Database, o.Strict = "postgres", true
+			r := launched(t, o)
+			err := r.Run(t.Context(), []Fault{
+				{Kind: Delay, Size: 0.2, Blind: true, Lasts: 2 * time.Second},
+				{Kind: Delay, Lasts: 2 * time.Second},
+				{Kind: Lock, Size: 0.5, Lasts: 2 * time.Second},
+				{Kind: FailOver, Blind: true, Lasts: 700 * time.Millisecond, After: 3 * time.Second},
+				{Kind: Demote, Lasts: 2 * time.Second, After: 3 * time.Second},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			report, err := r.Finish(t.Context(), linearizable)
+			if err != nil {
+				t.Fatal(err)
+			}
+			report.Table(t.Output())
+			if err := report.Err(); err != nil {
+				t.Error(err)
+			}
+			if report.Hits == 0 {
+				t.Error("nothing came from the cache")
+			}
 		})
 	}
 }

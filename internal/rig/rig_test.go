@@ -175,7 +175,8 @@ var register = porcupine.Model{
 	},
 }
 
-// linearizable checks that a history can be one of registers.
+// linearizable checks that a history can be one of registers. One that cannot be decided within a minute counts as
+// one that cannot.
 func linearizable(ops []Op) bool {
 	last := int64(0)
 	for _, op := range ops {
@@ -189,7 +190,31 @@ func linearizable(ops []Op) bool {
 		}
 		history[i] = porcupine.Operation{ClientId: i, Input: op, Call: int64(op.Begin), Return: end, Output: op.Version}
 	}
-	return porcupine.CheckOperationsTimeout(register, history, time.Minute) != porcupine.Illegal
+	return porcupine.CheckOperationsTimeout(register, history, time.Minute) == porcupine.Ok
+}
+
+// A register that goes back in time is noticed, and so is a read of what nobody has written yet.
+func TestLinearizable(t *testing.T) {
+	const ms = time.Millisecond
+	write := func(v int64, from, to time.Duration) Op {
+		return Op{Row: 1, Write: true, Version: v, Begin: from, End: to}
+	}
+	read := func(v int64, from, to time.Duration) Op { return Op{Row: 1, Version: v, Begin: from, End: to} }
+	for name, c := range map[string]struct {
+		ops  []Op
+		want bool
+	}{
+		"in order":         {[]Op{read(1, 0, ms), write(2, 2*ms, 3*ms), read(2, 4*ms, 5*ms)}, true},
+		"at the same time": {[]Op{read(1, 0, 3*ms), write(2, ms, 4*ms), read(2, 2*ms, 5*ms)}, true},
+		"never answered":   {[]Op{read(1, 0, ms), write(2, 2*ms, 0), read(1, 3*ms, 4*ms), read(2, 5*ms, 6*ms)}, true},
+		"stale":            {[]Op{read(1, 0, ms), write(2, 2*ms, 3*ms), read(1, 4*ms, 5*ms)}, false},
+		"back":             {[]Op{write(2, 0, 9*ms), read(2, ms, 2*ms), read(1, 3*ms, 4*ms)}, false},
+		"too early":        {[]Op{read(1, 0, ms), read(2, 2*ms, 3*ms), write(2, 4*ms, 5*ms)}, false},
+	} {
+		if got := linearizable(c.ops); got != c.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
 }
 
 func TestPlanIsReplayed(t *testing.T) {
