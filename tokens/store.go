@@ -427,7 +427,7 @@ type outage struct {
 	writing bool  // writes have failed: reads alone do not end the outage
 	since   Stamp // the largest that the backend had met when it went down
 	from    time.Time
-	final   bool  // the last attempt to publish has begun
+	final   bool // the last attempt to publish has begun
 	ctx     context.Context
 	stop    context.CancelFunc
 	done    sync.WaitGroup

@@ -53,9 +53,9 @@ const (
 )
 
 var traits = map[Kind]trait{
-	KillWeb:      {lasts: [2]time.Duration{100 * time.Millisecond, 600 * time.Millisecond}, quiet: sweepQuiet, lease: true},
-	PauseShort:   {lasts: [2]time.Duration{50 * time.Millisecond, 1200 * time.Millisecond}, quiet: sweepQuiet},
-	PauseLong:    {lasts: [2]time.Duration{200 * time.Millisecond, 900 * time.Millisecond}, quiet: sweepQuiet}, // more than the lease
+	KillWeb:      {lasts: [2]time.Duration{100 * time.Millisecond, 600 * time.Millisecond}, lease: true},
+	PauseShort:   {lasts: [2]time.Duration{50 * time.Millisecond, 1200 * time.Millisecond}},
+	PauseLong:    {lasts: [2]time.Duration{200 * time.Millisecond, 900 * time.Millisecond}}, // more than the lease
 	RedisEmpty:   {lasts: [2]time.Duration{0, time.Second}, quiet: sweepQuiet, store: true},
 	RedisOld:     {lasts: [2]time.Duration{0, time.Second}, quiet: sweepQuiet, store: true},
 	RedisLog:     {lasts: [2]time.Duration{0, time.Second}, quiet: sweepQuiet, store: true},
