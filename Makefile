@@ -62,7 +62,7 @@ fuzz: ## every fuzz target for FUZZTIME
 	done
 
 soak: servers ## faults for DURATION=1m, at random by SEED=0 (0: another each time), over DATABASE=postgres or sqlite, with STRICT=true or false: no value may be stale
-	$(GO) test -run '^TestSoak$$' -count 1 -v -timeout 0 ./internal/rig -rig.duration $(DURATION) -rig.seed $(SEED) -rig.database $(DATABASE) -rig.strict=$(STRICT)
+	$(GO) test -run '^Test(Soak|On)$$' -count 1 -v -timeout 0 ./internal/rig -rig.duration $(DURATION) -rig.seed $(SEED) -rig.database $(DATABASE) -rig.strict=$(STRICT)
 
 compat: ## the test suites of sqlx and GORM over the bare and over the wrapped drivers
 	@.ci/compat

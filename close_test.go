@@ -47,14 +47,16 @@ func openWhole(t *testing.T, server *testserver.RedisServer, hook redis.Hook, op
 	t.Helper()
 	w := &whole{log: new(txscopetest.Log), user: int(lastUser.Add(1))}
 	options := tokens.RedisOptions{UniversalOptions: redis.UniversalOptions{Addrs: []string{server.Addr()}}}
+	limit := 500 * time.Millisecond
 	if hook != nil {
 		options.Hooks = []redis.Hook{hook}
+		limit = 10 * time.Second // it stops commands
 	}
 	backend, err := tokens.NewRedisBackend(options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.store = tokens.New(backend, tokens.WithLogger(w.log.Logger()), tokens.WithWriteTimeout(10*time.Second))
+	w.store = tokens.New(backend, tokens.WithLogger(w.log.Logger()), tokens.WithWriteTimeout(limit))
 	t.Cleanup(func() { _ = w.store.Close() })
 	// In this journal a reader keeps a COMMIT waiting.
 	dsn := "file:" + filepath.Join(t.TempDir(), "app.db") + "?_journal_mode=DELETE&_busy_timeout=20000"
