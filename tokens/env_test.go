@@ -58,6 +58,7 @@ func TestFromEnvRefusesWrongValues(t *testing.T) {
 		"replicas of a cluster": {map[string]string{"REDIS_URL": "redis://:s3cr3t@localhost?addr=a:1&read_only=true"}, "REDIS_URL"},
 		"database of a cluster": {map[string]string{"REDIS_URL": "redis://:s3cr3t@localhost?addr=a:1", "REDIS_DB": "1"}, "REDIS_DB"},
 		"REDIS_DB":              {map[string]string{"REDIS_URL": "redis://:s3cr3t@localhost", "REDIS_DB": "one"}, "REDIS_DB"},
+		"URL as REDIS_DB":       {map[string]string{"REDIS_DB": "redis://:s3cr3t@localhost"}, "REDIS_DB"},
 		"REDIS_DB below 0":      {map[string]string{"REDIS_DB": "-1"}, "REDIS_DB"},
 		"no connections":        {map[string]string{"REDIS_URL": "redis://localhost", "REDIS_MAX_CONNECTIONS": "0"}, "REDIS_MAX_CONNECTIONS"},
 		"connections":           {map[string]string{"REDIS_MAX_CONNECTIONS": "10 or so"}, "REDIS_MAX_CONNECTIONS"},

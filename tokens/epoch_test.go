@@ -318,3 +318,43 @@ func TestLentOptions(t *testing.T) {
 		}
 	})
 }
+
+// TestIdentity: what a new connection finds recorded decides whether everything is swept.
+func TestIdentity(t *testing.T) {
+	server := testserver.Redis(t)
+	c := plain(t, server.Addr())
+	run, replid := told(t, c, "run_id"), told(t, c, "master_replid")
+	for name, test := range map[string]struct {
+		identity string
+		swept    bool
+	}{
+		"this server":                  {run + ":" + replid + ":7", false},
+		"another process":              {strings.Repeat("0", 40) + ":" + replid + ":7", true},
+		"another history":              {run + ":" + strings.Repeat("0", 40) + ":7", true},
+		"a server that was not asked":  {"::7", true},
+		"nothing":                      {"", true},
+		"no stamp":                     {run + ":" + replid + ":", true},
+		"a stamp that is no number":    {run + ":" + replid + ":seven", true},
+		"a stamp with too many digits": {run + ":" + replid + ":77777777777777777", true},
+		"more than it should be":       {run + ":" + replid + ":7:7", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			do(t, c, "mset", "p:identity", test.identity, "p:clock", "100")
+			do(t, c, "del", "p:alkey:*#!")
+			b, _ := redisBackend(t, server.Addr(), "p:")
+			snap, err := b.Read(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if swept := c.Exists(t.Context(), "p:alkey:*#!").Val() == 1; swept != test.swept {
+				t.Errorf("swept: %t", swept)
+			}
+			if test.swept == (snap.Clock == 100) {
+				t.Errorf("the clock is %d", snap.Clock)
+			}
+			if got := c.Get(t.Context(), "p:identity").Val(); test.swept != strings.HasPrefix(got, run+":"+replid+":1") {
+				t.Errorf("the identity is %q", got)
+			}
+		})
+	}
+}

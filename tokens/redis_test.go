@@ -59,10 +59,11 @@ func TestMiniredisConformance(t *testing.T) {
 		t.Cleanup(server.Close)
 		c := newClock()
 		server.SetTime(c.now())
-		b, _ := redisBackend(t, server.Addr(), "")
+		b, _ := redisBackend(t, server.Addr(), "", 12)
 		b.SetNow(c.now)
 		return tokenstest.Harness{
-			Backend: b,
+			Backend:   b,
+			MaxOwners: 12,
 			Advance: func(d time.Duration) {
 				c.advance(d)
 				server.SetTime(c.now())

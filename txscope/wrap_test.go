@@ -520,33 +520,91 @@ func TestRenewal(t *testing.T) {
 	})
 }
 
-// A process that was paused between the fence and COMMIT fences again.
+// A process that was paused between the fence and COMMIT fences again: for half the lease, or for so long that
+// the fence would not be renewed in time if the store lost it.
 func TestPausedProcessFencesAgain(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		lease time.Duration
+		pause time.Duration
+		want  []string
+	}{
+		{"half the lease", time.Second, 501 * time.Millisecond, []string{"fence", "fence", "fence", "publish"}},
+		{"not quite", time.Second, 500 * time.Millisecond, []string{"fence", "publish"}},
+		{"more than a second", time.Minute, 1001 * time.Millisecond, []string{"fence", "fence", "fence", "publish"}},
+		{"a second", time.Minute, time.Second, []string{"fence", "publish"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			pausing(t, 2, c.pause, func(t *testing.T, d *pausedDB) {
+				if err := d.tx.Commit(); err != nil {
+					t.Fatal(err)
+				}
+				if ops := d.backend.Ops(); !slices.Equal(ops, c.want) {
+					t.Errorf("got %v, want %v", ops, c.want)
+				}
+			}, txscope.Lease(c.lease))
+		})
+	}
+}
+
+// A store that confirms every fence too late holds up no commit for ever. With Strict it is refused, and
+// nothing is left of the fences; else it is sent, and what it changed is published.
+func TestFencesThatComeLate(t *testing.T) {
+	for _, strict := range []bool{true, false} {
+		t.Run(fmt.Sprint("strict ", strict), func(t *testing.T) {
+			opts, want := []txscope.Option{txscope.Lease(time.Minute)}, []string{"fence", "fence", "fence", "publish"}
+			if strict {
+				opts, want = append(opts, txscope.Strict()), []string{"fence", "fence", "fence", "release"}
+			}
+			pausing(t, 1000, 2*time.Second, func(t *testing.T, d *pausedDB) {
+				err := d.tx.Commit()
+				if errors.Is(err, txscope.ErrFence) != strict || !strict && err != nil {
+					t.Errorf("got %v", err)
+				}
+				if calls := d.driver.calls(); slices.Contains(calls, "commit") == strict || slices.Contains(calls, "rollback") != strict {
+					t.Errorf("got %v", calls)
+				}
+				if ops := d.backend.Ops(); !slices.Equal(ops, want) {
+					t.Errorf("got %v, want %v", ops, want)
+				}
+				if token, err := d.store.Read(t.Context(), []tokens.ID{row1}); err != nil || token[0].Fenced {
+					t.Errorf("afterwards: %+v, %v", token, err)
+				}
+			}, opts...)
+		})
+	}
+}
+
+// pausedDB has a transaction that has changed row1.
+type pausedDB struct {
+	driver  *fakeDriver
+	backend *txscopetest.Backend
+	store   *tokens.Store
+	tx      *sql.Tx
+}
+
+// pausing runs a test on fake time in which the process is paused after each of the first fences.
+func pausing(t *testing.T, fences int, pause time.Duration, test func(*testing.T, *pausedDB), opts ...txscope.Option) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		d := &fakeDriver{kind: "new"}
-		backend := txscopetest.NewBackend()
-		store := tokens.New(backend, tokens.WithWriteTimeout(0))
-		c, err := txscope.Wrap(d, store, txscope.Lease(10*time.Second))
+		d := &pausedDB{driver: &fakeDriver{kind: "new"}, backend: txscopetest.NewBackend()}
+		d.store = tokens.New(d.backend, tokens.WithWriteTimeout(0))
+		defer d.store.Close()
+		c, err := txscope.Wrap(d.driver, d.store, opts...)
 		if err != nil {
 			t.Fatal(err)
 		}
 		db := sql.OpenDB(c)
-		tx := begin(t, db)
-		pauses := 2
-		backend.OnCall(func(c txscopetest.Call) {
-			if c.Op == "fence" && pauses > 0 {
-				pauses--
-				time.Sleep(6 * time.Second)
+		defer db.Close()
+		d.tx = begin(t, db)
+		d.driver.calls()
+		d.backend.OnCall(func(c txscopetest.Call) {
+			if c.Op == "fence" && fences > 0 {
+				fences--
+				time.Sleep(pause)
 			}
 		})
-		if err := tx.Commit(); err != nil {
-			t.Fatal(err)
-		}
-		if ops := backend.Ops(); !slices.Equal(ops, []string{"fence", "fence", "fence", "publish"}) {
-			t.Errorf("got %v", ops)
-		}
-		_ = db.Close()
-		_ = store.Close()
+		test(t, d)
 	})
 }
 

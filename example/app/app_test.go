@@ -18,6 +18,7 @@ import (
 	"github.com/alkey-go/alkey"
 	"github.com/alkey-go/alkey/internal/testserver"
 	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/tokens/tokenstest"
 )
 
 // site is the whole application on a server of its own.
@@ -64,8 +65,9 @@ func onDatabases(t *testing.T, test func(*testing.T, *site)) {
 func onStores(t *testing.T, test func(*testing.T, *site)) {
 	t.Run("memory", func(t *testing.T) { onDatabases(t, test) })
 	t.Run("redis", func(t *testing.T) {
+		server := redisServer(t)
 		onURLs(t, func(t *testing.T, databaseURL string) {
-			test(t, newSite(t, redisStore(t, testserver.Redis(t)), databaseURL))
+			test(t, newSite(t, redisStore(t, server), databaseURL))
 		})
 	})
 }
@@ -74,6 +76,14 @@ func memoryStore(t *testing.T) *tokens.Store {
 	ts := tokens.NewMemory()
 	t.Cleanup(func() { ts.Close() })
 	return ts
+}
+
+// redisServer starts a server that has been met before: on a new one nothing is used for two seconds.
+func redisServer(t *testing.T) *testserver.RedisServer {
+	t.Helper()
+	server := testserver.Redis(t)
+	tokenstest.Ready(t, redisStore(t, server))
+	return server
 }
 
 func redisStore(t *testing.T, server *testserver.RedisServer) *tokens.Store {
@@ -717,7 +727,7 @@ func TestConcurrentEdits(t *testing.T) {
 // Two processes share a database and a Redis server. What one writes changes the other's keys.
 func TestTwoProcesses(t *testing.T) {
 	onURLs(t, func(t *testing.T, databaseURL string) {
-		server := testserver.Redis(t)
+		server := redisServer(t)
 		a, b := newSite(t, redisStore(t, server), databaseURL), newSite(t, redisStore(t, server), databaseURL)
 		for range 2 {
 			a.get(t, "/users/1")

@@ -19,8 +19,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/alkey-go/alkey/internal/testserver"
 )
 
 // The program starts with nothing set up, says where it listens, answers, and on SIGTERM ends in
@@ -45,7 +43,7 @@ func TestProgram(t *testing.T) {
 func TestProgramsOverRedis(t *testing.T) {
 	file := build(t)
 	onURLs(t, func(t *testing.T, databaseURL string) {
-		server := testserver.Redis(t)
+		server := redisServer(t)
 		variables := []string{"DATABASE_URL=" + databaseURL, "REDIS_URL=" + server.URL()}
 		a, b := begin(t, file, variables...), begin(t, file, variables...)
 		a.listens(t)

@@ -400,7 +400,7 @@ func (s *session) Judge(err error) txscope.Verdict {
 	switch {
 	case s.InTransaction():
 		return txscope.VerdictOngoing
-	case errors.Is(err, driver.ErrBadConn), errors.Is(err, driver.ErrSkip):
+	case errors.Is(err, driver.ErrSkip), errors.Is(err, driver.ErrBadConn) && !s.mayBeRejected():
 		return txscope.VerdictRolledBack // the driver says so only of what it has not sent
 	case s.wire.dead():
 		if s.stage == nothing {
@@ -420,6 +420,12 @@ func (s *session) Judge(err error) txscope.Verdict {
 	default:
 		return txscope.VerdictCommitted
 	}
+}
+
+// mayBeRejected reports whether driver.ErrBadConn can mean that the server takes no writes, and has said so
+// after it had committed something of what was announced.
+func (s *session) mayBeRejected() bool {
+	return s.wire.config.RejectReadOnly && (s.stage == several || s.stage == implicit)
 }
 
 // undoneByError are the errors with which a statement fails before it comes to commit, so that nothing

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"net"
 	"slices"
@@ -412,6 +413,42 @@ func TestLostInCommit(t *testing.T) {
 				if call.Op == "publish" {
 					t.Errorf("published: %+v", call)
 				}
+			}
+		})
+	}
+}
+
+// TestReadOnlyRejected: with RejectReadOnly the driver gives the answer of a server that has become read-only the
+// name of a connection on which nothing was sent. What the text had committed before is not taken for rolled back.
+func TestReadOnlyRejected(t *testing.T) {
+	for name, c := range map[string]struct {
+		begin []string
+		text  string
+	}{
+		"several statements": {nil, "UPDATE users SET v = 9 WHERE id = 1; SET SESSION TRANSACTION READ ONLY; UPDATE users SET v = 9 WHERE id = 2"},
+		"an implicit commit": {[]string{"BEGIN", "UPDATE users SET v = 9 WHERE id = 1", "SET SESSION TRANSACTION READ ONLY"}, "CREATE TABLE refused (id INT PRIMARY KEY)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := setUp(t, func(cfg *gomysql.Config) {
+				quiet(cfg)
+				cfg.MultiStatements, cfg.RejectReadOnly = true, true
+			})
+			before := f.stamp(user(1))
+			conn := f.conn(f.db)
+			for _, text := range c.begin {
+				f.execOn(conn, text)
+			}
+			if _, err := conn.ExecContext(f.ctx, c.text); !errors.Is(err, driver.ErrBadConn) {
+				t.Fatalf("got %v", err)
+			}
+			var v int
+			if f.must(f.bare.QueryRow("SELECT v FROM users WHERE id = 1").Scan(&v)); v != 9 {
+				t.Skip("this server has committed nothing")
+			}
+			token, err := f.store.Read(f.ctx, []tokens.ID{user(1)})
+			f.must(err)
+			if !token[0].Fenced && token[0].Stamp == before {
+				t.Error("what was committed is neither fenced nor published")
 			}
 		})
 	}
