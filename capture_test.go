@@ -494,7 +494,7 @@ var capturedStatements = []capturedStatement{
 		"":        {`UPDATE notes SET v = 9 WHERE id = 1; UPDATE notes SET v = 9 WHERE id = 2`},
 		"MariaDB": nil, // the driver takes one at a time by default
 	}, nil},
-	{"more than 1,000 rows of one table in one transaction", "numbered", on(`INSERT INTO numbered (v) SELECT a.v FROM many a, many b`), nil},
+	{"more than 1,000 rows of one table in one transaction, or 10,000 of all (`MaxRowsPerTable`, `MaxRows`)", "numbered", on(`INSERT INTO numbered (v) SELECT a.v FROM many a, many b`), nil},
 	{"`CREATE INDEX CONCURRENTLY`", "notes", map[string][]string{
 		"PostgreSQL": {`CREATE INDEX CONCURRENTLY notes_by_v ON notes (v)`},
 	}, nil},
