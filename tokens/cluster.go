@@ -370,8 +370,11 @@ func (b *redisCluster) do(ctx context.Context, op func(context.Context, *redis.C
 		}
 		current := b.current.Load() == s
 		b.leave(s)
-		if current || ctx.Err() != nil {
+		if current || ctx.Err() != nil && err != nil {
 			return err
+		}
+		if ctx.Err() != nil {
+			break // what was answered belongs to an epoch that is over
 		}
 	}
 	return errUnsettled

@@ -3,8 +3,7 @@ package tokens
 import (
 	"context"
 	"errors"
-	"iter"
-	"strings"
+	"slices"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -193,7 +192,13 @@ func (p *part) read(ctx context.Context, keys, values []string) {
 	}
 	pipe := p.node.Pipeline()
 	_ = pipe.BatchProcess(ctx, all...)
-	_, _ = pipe.Exec(ctx) // each command has its own error
+	_, err := pipe.Exec(ctx)
+	if err != nil && !slices.ContainsFunc(all, func(c redis.Cmder) bool { return c.Err() != nil }) {
+		// Each command has its own error, unless none was sent: a server refused the connection. What has
+		// no reply must not look as if it were missing, least of all the clock.
+		p.missed = p.at
+		return
+	}
 	if err := health.Err(); err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
 		if refused(err) {
 			p.refused = err
@@ -207,26 +212,6 @@ func (p *part) read(ctx context.Context, keys, values []string) {
 			values[i] = cmds[n].Val()
 		case !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, "WRONGTYPE"):
 			p.missed = append(p.missed, i)
-		}
-	}
-}
-
-// recordKeys yields the key of every record. The keys share one string: they are short, and live for one command.
-func recordKeys(prefix string, ids []ID) iter.Seq[string] {
-	size := 0
-	for _, id := range ids {
-		size += len(prefix) + id.textLen()
-	}
-	var text strings.Builder
-	text.Grow(size)
-	return func(yield func(string) bool) {
-		for _, id := range ids {
-			from := text.Len()
-			text.WriteString(prefix)
-			id.writeTo(&text)
-			if !yield(text.String()[from:]) {
-				return
-			}
 		}
 	}
 }

@@ -84,7 +84,8 @@
 //     from before (a fail-back), and is swept too.
 //   - Every operation that reads or sets the clock compares it with the largest stamp that this process had
 //     seen when the command was sent. A clock that is missing, or behind that, was lost.
-//   - A process for which the store was down sweeps when it is back, unless another has done so since.
+//   - A process for which the store was down for a second or longer sweeps when it is back, unless another has
+//     done so since. After a shorter time it asks the server once more who it is; one that does not say is swept.
 //
 // The sweep sets the clock a minute ahead of the largest of the store's stamps, those that the process has
 // seen, and the time, and gives everything that stamp: no stamp that was lost is given out again, whatever
@@ -104,10 +105,12 @@
 //	fail-over, to a replica that lagged      the new connection: both         sweep
 //	the old master is used again             the stamp in its identity        sweep
 //	FLUSHALL, the clock deleted or set back  the next read, mint or publish   sweep
-//	the master was made a replica            the next read is refused         bypass, then a sweep
-//	full, cannot persist, too few replicas   the next read is refused         bypass, then a sweep
-//	no answer                                the read's or write's limit      bypass, then a sweep
-//	one process is cut off                   the same, in that process        bypass there, then a sweep
+//	the master was made a replica            the next read is refused         bypass, then a sweep (1)
+//	full, cannot persist, too few replicas   the next read is refused         bypass, then a sweep (1)
+//	no answer                                the read's or write's limit      bypass, then a sweep (1)
+//	one process is cut off                   the same, in that process        bypass there, then a sweep (1)
+//
+// (1) If it lasted for a second or longer.
 //
 // A store that would take no fence is not read: each read carries a write that changes nothing (SETRANGE of no
 // bytes on the clock), which only a server that takes writes answers. One of them is refused, and reads fail at

@@ -173,7 +173,7 @@ func numberFromEnv(name string, least int) (int, bool, error) {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < least {
-		return 0, false, fmt.Errorf("%w: %s is %.40q: a whole number, at least %d", ErrOptions, name, text, least)
+		return 0, false, fmt.Errorf("%w: %s is not a whole number of at least %d (its text may hold a password and is not shown)", ErrOptions, name, least)
 	}
 	return n, true, nil
 }

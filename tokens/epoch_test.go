@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,10 +20,23 @@ import (
 	"github.com/alkey-go/alkey/tokens/tokenstest"
 )
 
-// named is a process whose connections have a name.
+// named is a process whose connections have a name, and are closed by nobody but their owner: a collection
+// of garbage would, too.
 func named(t testing.TB, addr, name string) *process {
 	t.Helper()
-	p := startProcess(t, tokens.RedisOptions{UniversalOptions: redis.UniversalOptions{Addrs: []string{addr}, ClientName: name, MaxIdleConns: 1}})
+	var mu sync.Mutex
+	var kept []net.Conn
+	t.Cleanup(func() { runtime.KeepAlive(&kept) })
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, network, addr)
+		mu.Lock()
+		defer mu.Unlock()
+		kept = append(kept, c)
+		return c, err
+	}
+	p := startProcess(t, tokens.RedisOptions{UniversalOptions: redis.UniversalOptions{
+		Addrs: []string{addr}, ClientName: name, MaxIdleConns: 1, Dialer: dial,
+	}})
 	tokenstest.Ready(t, p.Store)
 	return p
 }

@@ -109,7 +109,7 @@ func (k *sessions) leave(l *session) {
 
 // settle ends an operation on l, which began with enter and has come to err. Again says that it has to be
 // repeated: a fence set in an epoch that is over may protect nobody, and what was read in it may be
-// what another server knows.
+// what another server knows. With no time left to repeat it, it has failed.
 func (k *sessions) settle(ctx context.Context, l *session, err error) (again bool, _ error) {
 	defer k.leave(l)
 	if errors.Is(err, errLost) {
@@ -118,13 +118,13 @@ func (k *sessions) settle(ctx context.Context, l *session, err error) (again boo
 		}
 		return true, errUnsettled
 	}
-	if k.current.Load() == l || ctx.Err() != nil {
+	if k.current.Load() == l {
 		return false, err
 	}
 	if err == nil {
 		err = errUnsettled
 	}
-	return true, err
+	return ctx.Err() == nil, err
 }
 
 // repair sweeps after a clock was found missing or behind, unless another process has done so since.

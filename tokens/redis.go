@@ -116,19 +116,19 @@ func newRedis(s settings, d dial) *Redis {
 // report sets where the backend tells what its user should know.
 func (b *Redis) report(l *slog.Logger) { b.logger = l }
 
-// keys yields the key of every record. It is the one place where a record gets its key; none is the
+// recordKeys yields the key of every record. It is the one place where a record gets its key; none is the
 // clock's. The keys share one string: they are short, and live for one command.
-func (b *Redis) keys(ids []ID) iter.Seq[string] {
+func recordKeys(prefix string, ids []ID) iter.Seq[string] {
 	size := 0
 	for _, id := range ids {
-		size += len(b.prefix) + id.textLen()
+		size += len(prefix) + id.textLen()
 	}
 	var text strings.Builder
 	text.Grow(size)
 	return func(yield func(string) bool) {
 		for _, id := range ids {
 			from := text.Len()
-			text.WriteString(b.prefix)
+			text.WriteString(prefix)
 			id.writeTo(&text)
 			if !yield(text.String()[from:]) {
 				return
@@ -138,13 +138,13 @@ func (b *Redis) keys(ids []ID) iter.Seq[string] {
 }
 
 func (b *Redis) list(ids []ID) []string {
-	return slices.AppendSeq(make([]string, 0, len(ids)), b.keys(ids))
+	return slices.AppendSeq(make([]string, 0, len(ids)), recordKeys(b.prefix, ids))
 }
 
 // withClock returns the keys of a script that takes a stamp: the clock, then the records.
 func (b *Redis) withClock(ids []ID) []string {
 	keys := make([]string, 0, len(ids)+1)
-	return slices.AppendSeq(append(keys, b.names[0]), b.keys(ids))
+	return slices.AppendSeq(append(keys, b.names[0]), recordKeys(b.prefix, ids))
 }
 
 // Read is part of Backend: one MGET behind a write that changes nothing, and one script more where
@@ -152,7 +152,7 @@ func (b *Redis) withClock(ids []ID) []string {
 func (b *Redis) Read(ctx context.Context, ids []ID) (snap Snapshot, err error) {
 	args := make([]any, 2, len(ids)+2)
 	args[0], args[1] = "mget", b.names[0]
-	for key := range b.keys(ids) {
+	for key := range recordKeys(b.prefix, ids) {
 		args = append(args, key)
 	}
 	for range maxAttempts {

@@ -425,6 +425,7 @@ type outage struct {
 	size    int   // records that waiting affects
 	running bool  // the probing goroutine
 	writing bool  // writes have failed: reads alone do not end the outage
+	again   bool  // something has failed since the last probe began, which does not end the outage then
 	since   Stamp // the largest that the backend had met when it went down
 	from    time.Time
 	final   bool // the last attempt to publish has begun
@@ -488,12 +489,12 @@ func (o *outage) set(bit int32, on bool) {
 func (o *outage) begin(s *Store, cause error, writing bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.writing = o.writing || writing
+	o.writing, o.again = o.writing || writing, true
 	if o.state.Load()&(down|closed) == 0 {
 		if s.restorer != nil {
 			o.since = s.restorer.Seen()
 		}
-		o.from = s.now().Add(-max(s.limits.read, s.limits.write)) // when what has failed was sent, at the earliest
+		o.from = s.now().Add(-max(s.limits.read, s.limits.write)) // what has failed was not sent before, if it had a limit
 		o.set(down, true)
 		s.logger.Warn("alkey: the token store does not answer: requests go uncached, commits are published when it is back", "error", cause)
 	}
@@ -585,6 +586,7 @@ func (o *outage) flush(ctx context.Context, s *Store) (published int, err error)
 		o.mu.Lock()
 		if len(o.waiting) == 0 {
 			writing, since, away := o.writing, o.since, o.state.Load()&down != 0
+			o.again = false
 			if s.now().Sub(o.from) < briefOutage {
 				since = 0
 			}
@@ -669,6 +671,9 @@ func (o *outage) over(s *Store, published int) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.state.Load()&down != 0 {
+		if o.again {
+			return false
+		}
 		o.set(down, false)
 		o.writing = false
 		s.logger.Info("alkey: the token store is back", "published", published)

@@ -30,7 +30,7 @@ type transaction struct {
 	owner    tokens.Owner
 	fenced   *tokens.Changes // what the store was told to fence; nil before the first fence
 	fencedAt time.Time       // just before the newest fence was sent
-	refused  bool            // the store took no fence
+	refused  bool            // the store took no fence, or confirmed it too late
 	more     atomic.Bool     // something was changed after the newest fence
 
 	mu     sync.Mutex
@@ -57,7 +57,7 @@ type afterCommit struct {
 }
 
 // ErrFence is returned by a commit that Strict refused, because the token store did not take its
-// fence. The transaction was rolled back; it can be tried again.
+// fence, or confirmed it too late. The transaction was rolled back; it can be tried again.
 var ErrFence = errors.New("alkey: commit refused: the token store took no fence")
 
 // begin enters a transaction; call it before BEGIN is sent.

@@ -363,12 +363,15 @@ func TestLostInCommit(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		alone  bool // the statement has a transaction of its own
+		text   bool // BEGIN and COMMIT are texts of the user's
 		before bool
 		want   func(txscope.Statistics) int64
 	}{
-		{"before", false, true, func(s txscope.Statistics) int64 { return s.RolledBack }},
-		{"after", false, false, func(s txscope.Statistics) int64 { return s.Unknown }},
-		{"after, alone", true, false, func(s txscope.Statistics) int64 { return s.Unknown }},
+		{"before", false, false, true, func(s txscope.Statistics) int64 { return s.RolledBack }},
+		{"after", false, false, false, func(s txscope.Statistics) int64 { return s.Unknown }},
+		{"before, as text", false, true, true, func(s txscope.Statistics) int64 { return s.RolledBack }},
+		{"after, as text", false, true, false, func(s txscope.Statistics) int64 { return s.Unknown }},
+		{"after, alone", true, false, false, func(s txscope.Statistics) int64 { return s.Unknown }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			wire := new(tap)
@@ -394,9 +397,15 @@ func TestLostInCommit(t *testing.T) {
 			})
 			f.backend.Calls()
 			var err error
-			if c.alone {
+			switch {
+			case c.alone:
 				_, err = f.db.ExecContext(f.ctx, "UPDATE users SET v = 9 WHERE v = 1")
-			} else {
+			case c.text:
+				conn := f.conn(f.db)
+				f.execOn(conn, "BEGIN")
+				f.execOn(conn, "UPDATE users SET v = 9 WHERE v = 1")
+				_, err = conn.ExecContext(f.ctx, "COMMIT")
+			default:
 				tx, terr := f.db.BeginTx(f.ctx, nil)
 				f.must(terr)
 				f.execOn(tx, "UPDATE users SET v = 9 WHERE v = 1")
