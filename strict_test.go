@@ -26,6 +26,7 @@ import (
 func TestStrict(t *testing.T) {
 	for _, d := range capturedDatabases {
 		t.Run(d.name, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
 			dsn := d.dsn(t)
 			if d.driver == "mysql" {
 				dsn += "?multiStatements=true"
