@@ -170,6 +170,30 @@ func TestLoss(t *testing.T) {
 	}
 }
 
+// TestPublishFindsLoss: who only writes finds out as well, and gives out no stamp that was lost.
+func TestPublishFindsLoss(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(c *redis.Client, before string){
+		"clock deleted":           func(c *redis.Client, _ string) { do(t, c, "del", recordPrefix+"clock") },
+		"clock set back a little": func(c *redis.Client, before string) { do(t, c, "set", recordPrefix+"clock", before) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := testserver.Redis(t)
+			p, c := newProcess(t, server.Addr()), plain(t, server.Addr())
+			before := c.Get(t.Context(), recordPrefix+"clock").Val()
+			seen := p.get(t, row1)
+			lose(c, before)
+			if got := bump(t, p, tokens.Row("users", 2)); got <= seen+tokens.Stamp(time.Minute.Microseconds()) {
+				t.Errorf("published %d after %d", got, seen)
+			}
+			if _, err := tokens.Get(t.Context(), p.Store, row1); !errors.Is(err, tokens.ErrFenced) {
+				t.Errorf("after the loss: %v", err)
+			}
+		})
+	}
+}
+
 // TestGrace: for two seconds by the server's time after a loss nothing is usable, and a writer who renews his
 // fence has it on the new server by then.
 func TestGrace(t *testing.T) {
