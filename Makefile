@@ -21,7 +21,7 @@ help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 test: servers ## run all tests with the race detector; starts the servers that they need
-	$(GO) test -race -shuffle=on ./...
+	$(GO) test -race -shuffle=on -p 3 -parallel 4 ./...
 	@out=$$($(GO) test -run 'TestExplore$$' -v ./tokens) || { echo "$$out"; exit 1; }; \
 	echo "$$out" | sed -n 's/.*: \([0-9]* distinct states in all\)/TestExplore: \1/p'
 	@for m in $(MODULES); do echo "module $$m"; (cd $$m && $(GO) test -race ./...) || exit 1; done

@@ -24,6 +24,9 @@ func TestSuite(t *testing.T) {
 		{name: "touch all above", touch: true, andAbove: true},
 	} {
 		t.Run(mode.name, func(t *testing.T) {
+			if mode.touch {
+				txscopetest.Fewer(t)
+			}
 			dir := t.TempDir()
 			var opts []txscope.Option
 			if mode.touch {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Fewer lets a test run a third of the checks that are asked for (-rapid.checks, 100 by default). It is for
+// Fewer lets a test run a fifth of the checks that are asked for (-rapid.checks, 100 by default). It is for
 // servers on which a check takes long; each run of the tests draws others.
 func Fewer(t testing.TB) {
 	t.Helper()
@@ -16,7 +16,7 @@ func Fewer(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := checks.Value.Set(strconv.Itoa(max(n/3, 1))); err != nil {
+	if err := checks.Value.Set(strconv.Itoa(max(n/5, 1))); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
