@@ -357,8 +357,8 @@ func (b *redisCluster) do(ctx context.Context, op func(context.Context, *redis.C
 		}
 		err = ctx.Err()
 		if err == nil {
-			err = op(ctx, s.client)
-			b.lookAround(ctx, s.client, err)
+			err = op(ctx, s.client.ClusterClient)
+			b.lookAround(ctx, s.client.ClusterClient, err)
 		}
 		if errors.Is(err, errLost) {
 			_, err = b.identify(ctx, clusterNode{}, known)
@@ -380,12 +380,6 @@ func (b *redisCluster) do(ctx context.Context, op func(context.Context, *redis.C
 	return errUnsettled
 }
 
-// Epoch is part of Restorer.
-func (b *redisCluster) Epoch() uint64 { return b.current.Load().epoch }
-
-// Seen is part of Restorer.
-func (b *redisCluster) Seen() Stamp { return Stamp(b.seen.Load()) }
-
 // Restore is part of Restorer.
 func (b *redisCluster) Restore(ctx context.Context, since Stamp) (Stamp, error) {
 	s, err := b.enter()
@@ -400,4 +394,4 @@ func (b *redisCluster) Restore(ctx context.Context, since Stamp) (Stamp, error) 
 }
 
 // Close is part of Backend. A client that the options gave stays open.
-func (b *redisCluster) Close() error { return b.close() }
+func (b *redisCluster) Close() error { return b.close(b.control) }

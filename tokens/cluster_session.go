@@ -16,7 +16,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// clusterSessions is what sessions is, for the nodes of a Redis Cluster: it finds out which server each new
+// clusterSessions is the epochs of a backend on the nodes of a Redis Cluster: it finds out which server each new
 // connection has reached, sweeps when one may have lost something, and replaces the client when an
 // epoch ends.
 //
@@ -31,6 +31,7 @@ import (
 //
 // All this goes through a client of its own, whose connections are not looked at.
 type clusterSessions struct {
+	epochs[*clusterClient]
 	options *redis.ClusterOptions // of the clients, without the greeting
 	hooks   []redis.Hook
 	control *redis.ClusterClient
@@ -40,22 +41,13 @@ type clusterSessions struct {
 	grace   time.Duration
 	logger  *slog.Logger
 
-	seen    atomic.Int64 // the largest stamp that a reply has named
-	current atomic.Pointer[clusterSession]
 	hidden  atomic.Bool   // it was said that nodes do not tell who they are
 	sweeper chan struct{} // holds one value while a sweep is made
-
-	mu     sync.Mutex
-	known  Stamp // the latest sweep that this process has heard of
-	open   map[*clusterSession]struct{}
-	closed bool
 }
 
-// clusterSession is the client of one epoch.
-type clusterSession struct {
-	client *redis.ClusterClient
-	epoch  uint64
-	users  atomic.Int64 // operations, and one more while it is the current session; at 0 it is closed
+// clusterClient is the client of one epoch.
+type clusterClient struct {
+	*redis.ClusterClient
 
 	mu    sync.Mutex
 	nodes []string // addresses of the nodes that it has met
@@ -131,8 +123,7 @@ func (k *clusterSessions) init(o *redis.ClusterOptions, hooks []redis.Hook, pref
 	k.clock, k.all, k.who = prefix+"clock", prefix+sweepAll.String(), identityKey(prefix)
 	k.grace, k.logger = grace, slog.Default()
 	k.sweeper = make(chan struct{}, 1)
-	k.open = make(map[*clusterSession]struct{})
-	k.current.Store(k.make(1, nil))
+	k.begin(k.after)
 }
 
 // identityKey returns a key in the clock's slot. Where the prefix has braces of its own they decide on both, or
@@ -162,11 +153,9 @@ func (k *clusterSessions) client(o *redis.ClusterOptions) *redis.ClusterClient {
 	return c
 }
 
-// make needs k.mu, or to be the first. The new client knows the nodes of the one before: those that it was
-// first told of may be gone.
-func (k *clusterSessions) make(epoch uint64, before *clusterSession) *clusterSession {
-	s := &clusterSession{epoch: epoch}
-	s.users.Store(1)
+// after makes the client of an epoch. It knows the nodes of the one before: those that it was first told of
+// may be gone.
+func (k *clusterSessions) after(before *clusterClient) *clusterClient {
 	o := k.copyOptions()
 	o.OnConnect = after(o.OnConnect, k.greet)
 	if before != nil {
@@ -176,52 +165,24 @@ func (k *clusterSessions) make(epoch uint64, before *clusterSession) *clusterSes
 			}
 		}
 	}
-	s.client = k.client(o)
-	s.client.OnNewNode(func(c *redis.Client) { s.meet(c.Options().Addr) })
-	k.open[s] = struct{}{}
-	return s
+	c := &clusterClient{ClusterClient: k.client(o)}
+	c.OnNewNode(func(node *redis.Client) { c.meet(node.Options().Addr) })
+	return c
 }
 
-func (s *clusterSession) meet(addr string) {
-	s.mu.Lock()
-	s.nodes = append(s.nodes, addr)
-	s.mu.Unlock()
-}
-
-func (s *clusterSession) met() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.nodes)
-}
-
-// enter returns the session that an operation goes through, which ends with leave.
-func (k *clusterSessions) enter() (*clusterSession, error) {
-	for {
-		s := k.current.Load()
-		for n := s.users.Load(); n > 0; n = s.users.Load() {
-			if s.users.CompareAndSwap(n, n+1) {
-				return s, nil
-			}
-		}
-		if k.current.Load() == s {
-			return nil, ErrClosed
-		}
+// meet notes a node. Go-redis makes one anew when it was away.
+func (c *clusterClient) meet(addr string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !slices.Contains(c.nodes, addr) {
+		c.nodes = append(c.nodes, addr)
 	}
 }
 
-// leave ends the use of a session by an operation, or as the current one.
-func (k *clusterSessions) leave(s *clusterSession) {
-	if s.users.Add(-1) > 0 {
-		return
-	}
-	k.mu.Lock()
-	_, open := k.open[s]
-	delete(k.open, s)
-	k.mu.Unlock()
-	if open {
-		// Its connections are of no use to anybody; neither is what closing them says.
-		_ = s.client.Close()
-	}
+func (c *clusterClient) met() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.nodes)
 }
 
 // lookAround makes clients ask which node has which slots, in the background, after a node did not answer. By
@@ -303,7 +264,7 @@ func (k *clusterSessions) identify(ctx context.Context, node clusterNode, since 
 		if err != nil {
 			return 0, failure("identify", err)
 		}
-		if k.hear(swept) {
+		if k.met(swept) {
 			return swept, nil
 		}
 		// Another connection has heard of a later sweep meanwhile.
@@ -398,62 +359,4 @@ func (k *clusterSessions) masters(ctx context.Context) map[string]string {
 		return nil
 	})
 	return nodes
-}
-
-// swept returns the stamp of the latest sweep that this process has heard of.
-func (k *clusterSessions) swept() Stamp {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.known
-}
-
-// hear notes the stamp of the latest sweep, and ends the epoch if it is new. It is false if a later one is known.
-func (k *clusterSessions) hear(swept Stamp) bool {
-	k.mu.Lock()
-	if k.closed || swept <= k.known {
-		defer k.mu.Unlock()
-		return k.closed || swept == k.known
-	}
-	first := k.known == 0
-	k.known = swept
-	if first {
-		k.mu.Unlock()
-		return true // nothing was read or fenced before
-	}
-	old := k.current.Load()
-	k.current.Store(k.make(old.epoch+1, old))
-	k.mu.Unlock()
-	k.leave(old)
-	return true
-}
-
-func (k *clusterSessions) see(stamp Stamp) {
-	for {
-		have := k.seen.Load()
-		if int64(stamp) <= have || k.seen.CompareAndSwap(have, int64(stamp)) {
-			return
-		}
-	}
-}
-
-// close closes all clients, those of operations under way too.
-func (k *clusterSessions) close() error {
-	k.mu.Lock()
-	if k.closed {
-		k.mu.Unlock()
-		return nil
-	}
-	k.closed = true
-	open := k.open
-	k.open = nil
-	k.mu.Unlock()
-	k.current.Load().users.Add(-1)
-	err := k.control.Close()
-	for s := range open {
-		err = errors.Join(err, s.client.Close())
-	}
-	if err != nil {
-		return fmt.Errorf("alkey: closing the Redis client: %w", err)
-	}
-	return nil
 }

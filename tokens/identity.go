@@ -13,35 +13,25 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// sessions is the connection of a process to a server that may be replaced by another behind its back,
-// or lose what it holds. Every new connection finds out which server it has reached; when that is not
-// the one of before, or somebody has swept since, an epoch ends: the client is replaced by a new one,
-// for a pool can have connections to two servers at once after a fail-over, and the old one closes
-// when the last operation on it has ended.
+// sessions is the epochs of a backend on one server at a time. Every new connection finds out which server
+// it has reached; an epoch ends when that is not the one of before, or somebody has swept since.
 type sessions struct {
+	epochs[*redisClient]
 	dial   dial
 	names  [3]string // clock, sweep of everything, identity
 	grace  time.Duration
 	logger *slog.Logger
 	off    rules
-
-	seen    atomic.Int64 // the largest stamp that a reply has named
-	current atomic.Pointer[session]
-	hidden  atomic.Bool // it was said that the server does not tell who it is
-
-	mu     sync.Mutex
-	known  Stamp                 // the largest stamp of an identity that a connection has found
-	open   map[*session]struct{} // clients that are not closed
-	closed bool
+	hidden atomic.Bool // it was said that the server does not tell who it is
 }
 
-// session is the client of one epoch.
-type session struct {
-	client *redis.Client
-	epoch  uint64
-	pipes  sync.Pool    // redis.Pipeliner: every read has one
-	users  atomic.Int64 // operations, and one more while it is the current session; at 0 it is closed
+// redisClient is the client of one epoch.
+type redisClient struct {
+	*redis.Client
+	pipes sync.Pool // redis.Pipeliner: every read has one
 }
+
+type redisSession = session[*redisClient]
 
 // grace is how long everything is fenced after a loss. A commit whose fence was lost is over by then,
 // or has renewed it: that is done every second.
@@ -64,53 +54,13 @@ var identifyScript = redis.NewScript(recordLua + identifyLua)
 
 func (k *sessions) init(d dial, names [3]string) {
 	k.dial, k.names, k.grace, k.logger = d, names, grace, slog.Default()
-	k.open = make(map[*session]struct{})
-	k.current.Store(k.make(1))
-}
-
-// make needs k.mu, or to be the first.
-func (k *sessions) make(epoch uint64) *session {
-	l := &session{epoch: epoch}
-	l.users.Store(1)
-	l.client = k.dial(func(ctx context.Context, cn *redis.Conn) error { return k.greet(ctx, cn) })
-	k.open[l] = struct{}{}
-	return l
-}
-
-// enter returns the session that an operation goes through. It ends with settle.
-func (k *sessions) enter() (*session, error) {
-	for {
-		l := k.current.Load()
-		for n := l.users.Load(); n > 0; n = l.users.Load() {
-			if l.users.CompareAndSwap(n, n+1) {
-				return l, nil
-			}
-		}
-		if k.current.Load() == l {
-			return nil, ErrClosed
-		}
-	}
-}
-
-// leave ends the use of a session by an operation, or as the current one.
-func (k *sessions) leave(l *session) {
-	if l.users.Add(-1) > 0 {
-		return
-	}
-	k.mu.Lock()
-	_, open := k.open[l]
-	delete(k.open, l)
-	k.mu.Unlock()
-	if open {
-		// Its connections are of no use to anybody; neither is what closing them says.
-		_ = l.client.Close()
-	}
+	k.begin(func(*redisClient) *redisClient { return &redisClient{Client: k.dial(k.greet)} })
 }
 
 // settle ends an operation on l, which began with enter and has come to err. Again says that it has to be
 // repeated: a fence set in an epoch that is over may protect nobody, and what was read in it may be
 // what another server knows. With no time left to repeat it, it has failed.
-func (k *sessions) settle(ctx context.Context, l *session, err error) (again bool, _ error) {
+func (k *sessions) settle(ctx context.Context, l *redisSession, err error) (again bool, _ error) {
 	defer k.leave(l)
 	if errors.Is(err, errLost) {
 		if err = k.repair(ctx, l); err != nil {
@@ -128,7 +78,7 @@ func (k *sessions) settle(ctx context.Context, l *session, err error) (again boo
 }
 
 // repair sweeps after a clock was found missing or behind, unless another process has done so since.
-func (k *sessions) repair(ctx context.Context, l *session) error {
+func (k *sessions) repair(ctx context.Context, l *redisSession) error {
 	if k.off.has(ruleIdentity) {
 		return k.repairQuietly(ctx, l)
 	}
@@ -137,7 +87,7 @@ func (k *sessions) repair(ctx context.Context, l *session) error {
 }
 
 // repairQuietly is what the rule would be without a sweep.
-func (k *sessions) repairQuietly(ctx context.Context, l *session) error {
+func (k *sessions) repairQuietly(ctx context.Context, l *redisSession) error {
 	now := max(time.Now().UnixMicro(), k.seen.Load())
 	return failure("repair", l.client.Set(ctx, k.names[0], now, 0).Err())
 }
@@ -180,61 +130,4 @@ func (k *sessions) identify(ctx context.Context, c redis.Scripter, since string)
 		// no longer in use.
 	}
 	return 0, errUnsettled
-}
-
-// met notes the stamp of the sweep that a server records. It is false if a later one is known.
-func (k *sessions) met(swept Stamp) bool {
-	k.mu.Lock()
-	if k.closed || swept <= k.known {
-		defer k.mu.Unlock()
-		return k.closed || swept == k.known
-	}
-	first := k.known == 0
-	k.known = swept
-	if first {
-		k.mu.Unlock()
-		return true // nothing was read or fenced before
-	}
-	old := k.current.Load()
-	k.current.Store(k.make(old.epoch + 1))
-	k.mu.Unlock()
-	k.leave(old)
-	return true
-}
-
-// swept returns the stamp of the latest sweep that is known.
-func (k *sessions) swept() Stamp {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.known
-}
-
-func (k *sessions) see(stamp Stamp) {
-	for {
-		have := k.seen.Load()
-		if int64(stamp) <= have || k.seen.CompareAndSwap(have, int64(stamp)) {
-			return
-		}
-	}
-}
-
-// close closes all clients, those of operations under way too.
-func (k *sessions) close() (err error) {
-	k.mu.Lock()
-	if k.closed {
-		k.mu.Unlock()
-		return nil
-	}
-	k.closed = true
-	open := k.open
-	k.open = nil
-	k.mu.Unlock()
-	k.current.Load().users.Add(-1)
-	for l := range open {
-		err = errors.Join(err, l.client.Close())
-	}
-	if err != nil {
-		return fmt.Errorf("alkey: closing the Redis client: %w", err)
-	}
-	return nil
 }

@@ -169,7 +169,7 @@ func (b *Redis) Read(ctx context.Context, ids []ID) (snap Snapshot, err error) {
 	return Snapshot{}, failure("read", errUnsettled)
 }
 
-func (b *Redis) read(ctx context.Context, l *session, ids []ID, args []any) (Snapshot, error) {
+func (b *Redis) read(ctx context.Context, l *redisSession, ids []ID, args []any) (Snapshot, error) {
 	seen := b.floor()
 	values, err := b.values(ctx, l, args)
 	if err != nil {
@@ -202,7 +202,7 @@ func (b *Redis) read(ctx context.Context, l *session, ids []ID, args []any) (Sna
 // values sends one MGET behind a SETRANGE of no bytes, in one round trip. A healthy server answers that with a
 // length and changes nothing; one that would take no fence, because it is full, or a replica, or
 // cannot persist, refuses it, and is not read.
-func (b *Redis) values(ctx context.Context, l *session, args []any) ([]string, error) {
+func (b *Redis) values(ctx context.Context, l *redisSession, args []any) ([]string, error) {
 	// A command of strings costs an allocation a value less than MGet's. What is missing is "".
 	mget := redis.NewStringSliceCmd(ctx, args...)
 	if b.off.has(ruleHealth) {
@@ -212,13 +212,13 @@ func (b *Redis) values(ctx context.Context, l *session, args []any) ([]string, e
 		return mget.Val(), nil
 	}
 	health := redis.NewIntCmd(ctx, b.health...)
-	pipe, ok := l.pipes.Get().(redis.Pipeliner)
+	pipe, ok := l.client.pipes.Get().(redis.Pipeliner)
 	if !ok {
 		pipe = l.client.Pipeline()
 	}
 	_ = pipe.BatchProcess(ctx, health, mget)
 	_, err := pipe.Exec(ctx) // which leaves it empty
-	l.pipes.Put(pipe)
+	l.client.pipes.Put(pipe)
 	switch answer := health.Err(); {
 	case err == nil, mget.Err() == nil && redis.HasErrorPrefix(answer, "WRONGTYPE"):
 		return mget.Val(), nil
@@ -230,7 +230,7 @@ func (b *Redis) values(ctx context.Context, l *session, args []any) ([]string, e
 }
 
 // mint reads all of ids again, so that what an argument depends on is read at one moment.
-func (b *Redis) mint(ctx context.Context, l *session, ids []ID) (Snapshot, error) {
+func (b *Redis) mint(ctx context.Context, l *redisSession, ids []ID) (Snapshot, error) {
 	reply, err := mintScript.Run(ctx, l.client, b.withClock(ids), b.floor(), b.ttl.Milliseconds()).Slice()
 	if err != nil {
 		return Snapshot{}, failure("mint", err)
@@ -255,14 +255,14 @@ func (b *Redis) mint(ctx context.Context, l *session, ids []ID) (Snapshot, error
 
 // Fence is part of Backend.
 func (b *Redis) Fence(ctx context.Context, owner Owner, ids []ID, lease time.Duration) error {
-	return b.do(ctx, func(l *session) error {
+	return b.do(ctx, func(l *redisSession) error {
 		return failure("fence", fenceScript.Run(ctx, l.client, b.list(ids), string(owner), lease.Microseconds(), b.owners).Err())
 	})
 }
 
 // Publish is part of Backend.
 func (b *Redis) Publish(ctx context.Context, owner Owner, ids []ID) (stamp Stamp, err error) {
-	err = b.do(ctx, func(l *session) error {
+	err = b.do(ctx, func(l *redisSession) error {
 		reply, err := publishScript.Run(ctx, l.client, b.withClock(ids), string(owner), b.floor(), b.ttl.Milliseconds()).Result()
 		if err != nil {
 			return failure("publish", err)
@@ -279,13 +279,13 @@ func (b *Redis) Publish(ctx context.Context, owner Owner, ids []ID) (stamp Stamp
 
 // Release is part of Backend.
 func (b *Redis) Release(ctx context.Context, owner Owner, ids []ID) error {
-	return b.do(ctx, func(l *session) error {
+	return b.do(ctx, func(l *redisSession) error {
 		return failure("release", releaseScript.Run(ctx, l.client, b.list(ids), string(owner), b.ttl.Milliseconds()).Err())
 	})
 }
 
 // do runs an operation that writes, until it has run within one epoch.
-func (b *Redis) do(ctx context.Context, op func(*session) error) error {
+func (b *Redis) do(ctx context.Context, op func(*redisSession) error) error {
 	for range maxAttempts {
 		l, err := b.enter()
 		if err != nil {
@@ -306,12 +306,6 @@ func (b *Redis) floor() int64 {
 	}
 	return b.seen.Load()
 }
-
-// Epoch is part of Restorer.
-func (b *Redis) Epoch() uint64 { return b.current.Load().epoch }
-
-// Seen is part of Restorer.
-func (b *Redis) Seen() Stamp { return Stamp(b.seen.Load()) }
 
 // Restore is part of Restorer.
 func (b *Redis) Restore(ctx context.Context, since Stamp) (Stamp, error) {
