@@ -181,7 +181,7 @@ func (r *reading) load(ctx context.Context, s *Scope) error {
 	if n == len(r.ids) {
 		return nil
 	}
-	all, generation, err := s.load(ctx, r.ids[n:], true)
+	all, generation, err := s.load(ctx, r.ids[n:])
 	if err != nil {
 		return err
 	}

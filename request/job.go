@@ -380,7 +380,7 @@ func (s *Scope) complete(ctx context.Context, e *entry, ids []tokens.ID, why Rea
 	if e.count+len(extras) > s.kit.config.MaxIdentifiers {
 		return TooMany, nil
 	}
-	read, _, err := s.load(ctx, extras, true)
+	read, _, err := s.load(ctx, extras)
 	if err != nil {
 		return StoreDown, nil
 	}

@@ -29,6 +29,10 @@ var unread = tokens.Token{Stamp: -1}
 // new is reserved in s.loading until it is in the memo, or is given back. It needs s.mu.
 func (s *Scope) bounded(ids []tokens.ID, at []int, all []tokens.Token) (within []tokens.ID, where []int, read []tokens.Token, reserved int) {
 	room := s.kit.config.MaxIdentifiers - len(s.memo.list) - s.loading
+	if len(ids) > room && s.memo.index == nil {
+		s.memo.order()
+		room = s.kit.config.MaxIdentifiers - len(s.memo.list) - s.loading
+	}
 	if len(ids) <= room {
 		s.loading += len(ids)
 		return ids, at, all, len(ids)

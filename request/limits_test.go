@@ -15,6 +15,7 @@ import (
 	"github.com/alkey-go/alkey/internal/testserver"
 	"github.com/alkey-go/alkey/request"
 	"github.com/alkey-go/alkey/tokens"
+	"github.com/alkey-go/alkey/tokens/tokenstest"
 )
 
 // usersFrom are n rows of users, which nobody has asked for before, from the first on.
@@ -37,6 +38,7 @@ func TestMillionIdentifiers(t *testing.T) {
 	}
 	store := tokens.New(b, tokens.WithReadTimeout(20*time.Second), tokens.WithLogger(slog.New(slog.DiscardHandler)))
 	defer store.Close()
+	tokenstest.Ready(t, store)
 	warm(t, store, tokens.Row("users", 0))
 	size := func() int64 {
 		t.Helper()

@@ -8,7 +8,8 @@ import (
 
 // memo holds the tokens that a request has read, in the order in which it asked. Most requests ask for no more
 // than a few, and a page that prefetches its rows asks for them again in the same order, so the place after
-// the last that was found is looked at first. An index is made when that does not help.
+// the last that was found is looked at first. An index is made when that does not help. What was read
+// first, and at once, may be there more than once, with the same token, until there is an index.
 type memo struct {
 	list  []remembered
 	index map[tokens.ID]int // of list; nil, or of all
@@ -38,10 +39,7 @@ func (m *memo) get(id tokens.ID) (tokens.Token, bool) {
 // find returns the place of id in the list, -1 for none.
 func (m *memo) find(id tokens.ID) int {
 	if m.index == nil && len(m.list) > few {
-		m.index = make(map[tokens.ID]int, 2*len(m.list))
-		for i := range m.list {
-			m.index[m.list[i].id] = i
-		}
+		m.order()
 	}
 	if m.index != nil {
 		if at, ok := m.index[id]; ok {
@@ -57,12 +55,26 @@ func (m *memo) find(id tokens.ID) int {
 	return -1
 }
 
+// order makes the index, and drops what is there again.
+func (m *memo) order() {
+	m.index, m.next = make(map[tokens.ID]int, 2*len(m.list)), 0
+	kept := m.list[:0]
+	for _, r := range m.list {
+		if _, again := m.index[r.id]; !again {
+			m.index[r.id] = len(kept)
+			kept = append(kept, r)
+		}
+	}
+	clear(m.list[len(kept):])
+	m.list = kept
+}
+
 func (m *memo) empty() bool { return len(m.list) == 0 }
 
 // expect makes room for n more.
 func (m *memo) expect(n int) { m.list = slices.Grow(m.list, n) }
 
-// put adds what is not there.
+// put adds what is not there, or what is read together with it.
 func (m *memo) put(id tokens.ID, t tokens.Token) {
 	if m.index != nil {
 		m.index[id] = len(m.list)

@@ -2,10 +2,7 @@ package request_test
 
 import (
 	"context"
-	"net"
 	"runtime"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,52 +14,11 @@ import (
 	"github.com/alkey-go/alkey/tokens/tokenstest"
 )
 
-// commands is a hook that notes what is sent.
-type commands struct {
-	mu   sync.Mutex
-	sent []string
-}
-
-func (c *commands) note(cmd ...redis.Cmder) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, one := range cmd {
-		c.sent = append(c.sent, one.Name())
-	}
-}
-
-// take returns what was sent since it was called last.
-func (c *commands) take() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	sent := strings.Join(c.sent, " ")
-	c.sent = nil
-	return sent
-}
-
-func (c *commands) DialHook(next redis.DialHook) redis.DialHook {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
-}
-
-func (c *commands) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		c.note(cmd)
-		return next(ctx, cmd)
-	}
-}
-
-func (c *commands) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		c.note(cmds...)
-		return next(ctx, cmds)
-	}
-}
-
 // TestOneCommandOverRedis counts what a request sends to Redis.
 func TestOneCommandOverRedis(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: testserver.Redis(t).Addr(), ContextTimeoutEnabled: true})
 	defer client.Close()
-	sent := new(commands)
+	sent := new(testserver.Commands)
 	store, err := tokens.NewRedis(t.Context(), tokens.RedisOptions{Client: client, Hooks: []redis.Hook{sent}})
 	if err != nil {
 		t.Fatal(err)
@@ -79,23 +35,23 @@ func TestOneCommandOverRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	sent.take()
+	sent.Take()
 	ctx, scope = kit.Open(t.Context())
 	if err := scope.Prefetch(ctx, users, orders); err != nil {
 		t.Fatal(err)
 	}
-	if got := sent.take(); got != "setrange mget" {
+	if got := sent.TakeNames(); got != "setrange mget" {
 		t.Errorf("Prefetch sent %q", got)
 	}
 	for _, u := range users {
 		judged(t, "prefetched", key(t, ctx, u, orders, "row"), true, 0)
 	}
-	if got := sent.take(); got != "" {
+	if got := sent.TakeNames(); got != "" {
 		t.Errorf("keys that were prefetched sent %q", got)
 	}
 	ctx, _ = kit.Open(t.Context())
 	key(t, ctx, users, orders)
-	if got := sent.take(); got != "setrange mget" {
+	if got := sent.TakeNames(); got != "setrange mget" {
 		t.Errorf("a key of all sent %q", got)
 	}
 	for range 2 {
@@ -104,7 +60,7 @@ func TestOneCommandOverRedis(t *testing.T) {
 			t.Errorf("fetched %q", v)
 		}
 	}
-	if got := sent.take(); got != "" {
+	if got := sent.TakeNames(); got != "" {
 		t.Errorf("Fetch of what is known sent %q", got)
 	}
 }

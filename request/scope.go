@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -92,7 +91,7 @@ func (s *Scope) Prefetch(ctx context.Context, args ...any) error {
 		return err
 	}
 	l.ids = appendIdentifiers(l.ids[:0], l.segments)
-	_, _, err = s.load(ctx, l.ids, false)
+	_, _, err = s.load(ctx, l.ids)
 	if s.fills.any() {
 		var reason Reason
 		if err != nil {
@@ -168,7 +167,7 @@ func (s *Scope) resolve(ctx context.Context, v *version, segments []tokens.Segme
 	if !s.recall(v, segments) {
 		v.clear()
 		ids := appendIdentifiers(make([]tokens.ID, 0, len(segments)), segments)
-		read, generation, err := s.load(ctx, ids, distinct(ids))
+		read, generation, err := s.load(ctx, ids)
 		if err != nil {
 			v.first, v.usable = StoreDown, false
 			if errors.Is(err, tokens.ErrDown) {
@@ -186,20 +185,6 @@ func (s *Scope) resolve(ctx context.Context, v *version, segments []tokens.Segme
 	}
 	v.settle()
 	return nil
-}
-
-// distinct reports whether no id is there twice. Of many it does not know, and says no.
-func distinct(ids []tokens.ID) bool {
-	const most = 16
-	if len(ids) > most {
-		return false
-	}
-	for i := range ids {
-		if slices.Contains(ids[:i], ids[i]) {
-			return false
-		}
-	}
-	return true
 }
 
 // recall sets v from the memo. It is false if something is not there.
@@ -228,17 +213,17 @@ const maxLoads = 3
 // load returns the token of every id: from the memo, or else with one round trip for all that are
 // not in it, as far as there is room for them: what is beyond is unread. A read during which the memo had
 // to forget something does not enter it, and is repeated. The generation is the memo's from before the
-// read that is returned. Distinct says that no id is there twice.
-func (s *Scope) load(ctx context.Context, ids []tokens.ID, distinct bool) (all []tokens.Token, generation uint64, err error) {
+// read that is returned.
+func (s *Scope) load(ctx context.Context, ids []tokens.ID) (all []tokens.Token, generation uint64, err error) {
 	for range maxLoads {
 		missing := ids
 		var at []int // where they stand in ids; nil: they are all of ids
 		s.mu.Lock()
 		s.renew()
 		generation = s.generation.Load()
-		fresh := distinct && s.memo.empty()
+		first := s.memo.empty()
 		for i, id := range ids {
-			if fresh {
+			if first {
 				break
 			}
 			t, ok := s.memo.get(id)
@@ -276,7 +261,7 @@ func (s *Scope) load(ctx context.Context, ids []tokens.ID, distinct bool) (all [
 		for i, j := range at {
 			all[j] = read[i]
 		}
-		if s.remember(generation, missing, at, all, distinct, reserved) {
+		if s.remember(generation, missing, at, all, reserved) {
 			break
 		}
 	}
@@ -295,7 +280,7 @@ func places(n, all int) []int {
 // remember puts what was read into the memo: the tokens of ids, which stand in all where at says.
 // It is false, and does nothing but give back what was reserved for them, if the memo had to forget
 // something since generation.
-func (s *Scope) remember(generation uint64, ids []tokens.ID, at []int, all []tokens.Token, distinct bool, reserved int) bool {
+func (s *Scope) remember(generation uint64, ids []tokens.ID, at []int, all []tokens.Token, reserved int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.loading -= reserved
@@ -303,13 +288,13 @@ func (s *Scope) remember(generation uint64, ids []tokens.ID, at []int, all []tok
 	if s.generation.Load() != generation {
 		return false
 	}
-	fresh := distinct && s.memo.empty()
+	first := s.memo.empty()
 	s.memo.expect(len(ids))
 	for i, id := range ids {
 		if at != nil {
 			i = at[i]
 		}
-		if fresh {
+		if first {
 			s.memo.put(id, all[i])
 		} else if t, ok := s.memo.get(id); ok {
 			// Another goroutine of the request was first. One token for the whole request is what

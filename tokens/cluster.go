@@ -117,12 +117,7 @@ func (b *redisCluster) warnOfEviction(ctx context.Context, l *slog.Logger) {
 
 // keys returns the clock's key and those of the records.
 func (b *redisCluster) keys(ids []ID) []string {
-	keys := make([]string, 1, len(ids)+1)
-	keys[0] = b.clock
-	for key := range recordKeys(b.prefix, ids) {
-		keys = append(keys, key)
-	}
-	return keys
+	return appendRecordKeys(append(make([]string, 0, len(ids)+1), b.clock), b.prefix, ids)
 }
 
 // Read is part of Backend.

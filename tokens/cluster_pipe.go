@@ -186,7 +186,7 @@ func (p *part) read(ctx context.Context, keys, values []string) {
 	args := make([]any, 2*len(p.at))
 	for n, i := range p.at {
 		own := args[2*n : 2*n+2 : 2*n+2]
-		own[0], own[1] = "get", &keys[i] // which saves the allocation of a copy
+		own[0], own[1] = "get", keys[i]
 		cmds[n] = redis.NewStringCmd(ctx, own...)
 		all = append(all, cmds[n])
 	}

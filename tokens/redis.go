@@ -5,9 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -116,45 +114,41 @@ func newRedis(s settings, d dial) *Redis {
 // report sets where the backend tells what its user should know.
 func (b *Redis) report(l *slog.Logger) { b.logger = l }
 
-// recordKeys yields the key of every record. It is the one place where a record gets its key; none is the
-// clock's. The keys share one string: they are short, and live for one command.
-func recordKeys(prefix string, ids []ID) iter.Seq[string] {
+// recordKeys calls add with the key of every record. It is the one place where a record gets its key; none
+// is the clock's. The keys share one string: they are short, and live for one command.
+func recordKeys(prefix string, ids []ID, add func(key string)) {
 	size := 0
 	for _, id := range ids {
 		size += len(prefix) + id.textLen()
 	}
 	var text strings.Builder
 	text.Grow(size)
-	return func(yield func(string) bool) {
-		for _, id := range ids {
-			from := text.Len()
-			text.WriteString(prefix)
-			id.writeTo(&text)
-			if !yield(text.String()[from:]) {
-				return
-			}
-		}
+	for _, id := range ids {
+		from := text.Len()
+		text.WriteString(prefix)
+		id.writeTo(&text)
+		add(text.String()[from:])
 	}
 }
 
-func (b *Redis) list(ids []ID) []string {
-	return slices.AppendSeq(make([]string, 0, len(ids)), recordKeys(b.prefix, ids))
-}
+func (b *Redis) list(ids []ID) []string { return appendRecordKeys(make([]string, 0, len(ids)), b.prefix, ids) }
 
 // withClock returns the keys of a script that takes a stamp: the clock, then the records.
 func (b *Redis) withClock(ids []ID) []string {
-	keys := make([]string, 0, len(ids)+1)
-	return slices.AppendSeq(append(keys, b.names[0]), recordKeys(b.prefix, ids))
+	return appendRecordKeys(append(make([]string, 0, len(ids)+1), b.names[0]), b.prefix, ids)
+}
+
+func appendRecordKeys(keys []string, prefix string, ids []ID) []string {
+	recordKeys(prefix, ids, func(key string) { keys = append(keys, key) })
+	return keys
 }
 
 // Read is part of Backend: one MGET behind a write that changes nothing, and one script more where
 // something has to be minted.
 func (b *Redis) Read(ctx context.Context, ids []ID) (snap Snapshot, err error) {
 	args := make([]any, 2, len(ids)+2)
-	args[0], args[1] = "mget", b.names[0]
-	for key := range recordKeys(b.prefix, ids) {
-		args = append(args, key)
-	}
+	args[0], args[1] = "mget", b.health[1]
+	recordKeys(b.prefix, ids, func(key string) { args = append(args, key) })
 	for range maxAttempts {
 		l, err := b.enter()
 		if err != nil {
@@ -365,10 +359,13 @@ func parseStamp(s string) (Stamp, bool) {
 
 // parseRecord reads a record as lua/record.lua does: what it does not understand counts as missing.
 func parseRecord(s string) (Stamp, []fence, bool) {
+	if stamp, ok := parseStamp(s); ok {
+		return stamp, nil, true
+	}
 	head, rest, fenced := strings.Cut(s, "!")
 	stamp, ok := parseStamp(head)
 	if !ok || !fenced {
-		return stamp, nil, ok
+		return 0, nil, false
 	}
 	fences := make([]fence, 0, 1+strings.Count(rest, "!"))
 	for part := range strings.SplitSeq(rest, "!") {

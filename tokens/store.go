@@ -40,6 +40,7 @@ type Store struct {
 	writers atomic.Int64 // writing operations under way: Close waits for them
 	written chan struct{}
 
+	reads  limiter
 	plans  sync.Pool // *[]ID: a page reads at every request, and the lists are used again
 	outage outage
 }
@@ -87,6 +88,7 @@ func New(b Backend, opts ...Option) *Store {
 	for _, o := range opts {
 		o(s)
 	}
+	s.reads.limit = s.limits.read
 	s.restorer, _ = b.(Restorer)
 	if b, ok := b.(interface{ report(*slog.Logger) }); ok {
 		b.report(s.logger)
@@ -174,9 +176,9 @@ func (s *Store) Read(ctx context.Context, ids []ID) ([]Token, error) {
 }
 
 func (s *Store) read(ctx context.Context, records []ID) (Snapshot, error) {
-	if d := s.limits.read; d > 0 {
-		limited, cancel := context.WithTimeout(ctx, d)
-		defer cancel()
+	if s.reads.limit > 0 {
+		limited := s.reads.begin(ctx)
+		defer s.reads.end(limited)
 		return s.backend.Read(limited, records)
 	}
 	return s.backend.Read(ctx, records)
