@@ -337,8 +337,8 @@ func FuzzParseID(f *testing.F) {
 		if f := id.check(); f != nil || id.IsSweep() || id.IsZero() {
 			t.Fatalf("%q gives %s: %v", s, id, f)
 		}
-		if id == Global {
-			return
+		if id == Global || strings.Contains(id.String(), digestPrefix) {
+			return // what a digest is of, nobody knows
 		}
 		name, why := decode(id.Table)
 		if why != "" {

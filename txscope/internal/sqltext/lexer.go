@@ -666,8 +666,9 @@ func (l *lexer) unicode(from int) {
 		}
 		return
 	}
+	before := len(l.tokens)
 	l.quotedName('"', '"')
-	if n := len(l.tokens); n > 0 {
+	if n := len(l.tokens); n > before { // else the name does not end
 		t := &l.tokens[n-1]
 		t.span.From = from
 		if strings.Contains(t.name, `\`) || strings.Contains(strings.ToLower(l.text), "uescape") {

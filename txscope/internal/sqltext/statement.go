@@ -153,6 +153,7 @@ func (p *parser) inner(s *Statement, at int) int {
 	closing := p.closing(at)
 	if closing < 0 {
 		s.anywhere(p.unknown())
+		s.DML = nil
 		return at
 	}
 	in := p.sub(at+1, closing)

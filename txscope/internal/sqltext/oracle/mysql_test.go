@@ -45,6 +45,7 @@ func TestMySQL(t *testing.T) {
 		return accepted, ""
 	})
 	t.Logf("%d statements change one table: %d are claimed, %d of them to the end; %d of %d keys are found", count.dml, count.claimed, count.ends, count.found, count.keys)
+	count.much(t)
 }
 
 func parseMySQL(text string, mode mysql.SQLMode) (list []ast.StmtNode, err error) {

@@ -188,6 +188,7 @@ func TestPostgres(t *testing.T) {
 	var count tally
 	run(t, m, list, n, func(text string) (bool, string) { return judgePostgres(text, &count) })
 	t.Logf("%d statements change one table: %d are claimed, %d of them can have a RETURNING; %d of %d keys are found", count.dml, count.claimed, count.ends, count.found, count.keys)
+	count.much(t)
 }
 
 // judgePostgres judges by PostgreSQL's parser.

@@ -39,6 +39,9 @@ func run(t *testing.T, m *mutator, seeds []string, n int, judge judge) {
 		try(m.next())
 	}
 	t.Logf("%d texts tried, of which %d are statements", len(seeds)+n, accepted)
+	if faults == 0 && accepted < (len(seeds)+n)/10 {
+		t.Error("the other parser takes too few of them for the rest to say much")
+	}
 }
 
 // shrink leaves out what it can of a text so that there is still a fault.
@@ -61,6 +64,14 @@ func source(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 7)) }
 
 // tally counts how much is claimed of what could be.
 type tally struct{ dml, claimed, keys, found, ends int }
+
+// much fails if so little is claimed that its being right says nothing.
+func (c *tally) much(t *testing.T) {
+	t.Helper()
+	if c.dml == 0 || c.claimed < c.dml/2 || c.ends < c.claimed/2 || c.keys == 0 || c.found < c.keys/2 {
+		t.Errorf("less than half is claimed of what could be: %+v", *c)
+	}
+}
 
 // facts are what another parser says of a statement.
 type facts struct {
