@@ -258,6 +258,9 @@ func checkTwo(t *testing.T, d Dialect, a, b string) {
 	if !complete(first) || !complete(second) || d == SQLite && strings.Contains(a, "/*") { // such a comment need not end
 		return
 	}
+	if strings.Count(a, "(") > strings.Count(a, ")") && strings.Contains(strings.ToLower(a), "rule") {
+		return // the parentheses of CREATE RULE, which have statements in them, may end in the other
+	}
 	both := check(t, d, a+"\n;\n"+b)
 	want := slices.Concat(first.Statements, second.Statements)
 	if len(both.Statements) == 1 && both.Statements[0].Anywhere {
