@@ -180,10 +180,16 @@ type Recorder interface {
 
 	// Committing announces that what was added is about to be committed by the database itself: a
 	// statement outside of a transaction, or one that commits implicitly. It must be called before
-	// that can happen; it puts the fences up. With an error the commit must be prevented if it can
-	// be. For a COMMIT that the wrapper sends itself it does nothing more. Of a commit that is announced
-	// between two statements, Judge tells what became of it.
+	// that can happen; it puts the fences up. With an error the commit must be prevented; a session that
+	// cannot do so calls Missed when it has happened. For a COMMIT that the wrapper sends itself it does
+	// nothing more. Of a commit that is announced between two statements, Judge tells what became of it.
 	Committing() error
+
+	// Missed is Committing where it is too late for that: a statement that may have committed what was
+	// added was sent without an announcement. Nothing can be refused any more, so there is no error, with
+	// Strict either. What became of it is told as of what was announced: it has been committed if the
+	// call that runs returns no error, else Judge tells.
+	Missed()
 
 	// Committed notes that what was announced has been committed, for certain, and that the call goes
 	// on with something else.

@@ -308,6 +308,7 @@ func (c *Conn) settle(err error) {
 	if lent {
 		c.lentBare = false
 		c.session.Bare()
+		c.refused = nil // the bare connection has told whom it concerns
 		if c.tx != nil {
 			c.tx.incomplete()
 		}
@@ -395,6 +396,9 @@ func (c *Conn) refusal(err error) error {
 	if err == nil {
 		return nil // the session could not prevent the commit
 	}
+	if c.tx != nil && !c.announced {
+		c.tx.withdraw()
+	}
 	if errors.Is(err, refused) {
 		return err
 	}
@@ -414,7 +418,7 @@ func (c *Conn) commit(ctx context.Context, send func() error, rollback func(why 
 	if !open {
 		c.forget()
 	}
-	return err
+	return c.refusal(err)
 }
 
 // judge tells what a COMMIT or a ROLLBACK with the error err has done to the transaction.
@@ -782,6 +786,18 @@ func (r recorder) Committing() error {
 	c.announced = c.announced || !c.sending
 	c.renewal.start(t) // again, if more is fenced than before
 	return nil
+}
+
+// Missed is part of Recorder.
+func (r recorder) Missed() {
+	c := r.c
+	t := c.tx
+	if t == nil {
+		return
+	}
+	_ = t.fence() // it is too late to refuse anything
+	c.announced = c.announced || !c.sending
+	c.renewal.start(t)
 }
 
 // Committed is part of Recorder.

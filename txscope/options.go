@@ -30,8 +30,9 @@ type database struct {
 	renewals *renewals
 	stats    stats
 
-	warned    sync.Map    // messages that were logged
-	scopeless atomic.Bool // a request without a scope was logged
+	warned    sync.Map     // messages that were logged
+	slowAt    atomic.Int64 // when slow has logged last, in nanoseconds since 1970
+	scopeless atomic.Bool  // a request without a scope was logged
 }
 
 // ErrOption is returned by Open and Wrap for an option that makes no sense.
@@ -128,6 +129,20 @@ func (db *database) warn(message string, err error) {
 		return
 	}
 	db.logger.Warn("alkey: "+message, "error", err)
+}
+
+// slowEvery is how often it is logged that fences are confirmed too late.
+const slowEvery = time.Minute
+
+// slow counts a commit that goes ahead although its fence was confirmed too late, and logs that from time
+// to time: like an outage of the store it comes and goes.
+func (db *database) slow() {
+	db.stats.problem(slowFence)
+	now, last := time.Now().UnixNano(), db.slowAt.Load()
+	if last != 0 && now-last < int64(slowEvery) || !db.slowAt.CompareAndSwap(last, now) {
+		return
+	}
+	db.logger.Warn("alkey: "+slowFence+". A commit goes ahead that other processes may not know of until it is published; txscope.Strict refuses such commits", "lease", db.lease)
 }
 
 // lost logs, once, that the store was closed before it could be told of a commit. After any other

@@ -14,16 +14,16 @@ type renewals struct {
 	every time.Duration
 
 	mu      sync.Mutex
-	running map[*renewal]struct{}
+	running map[*renewal]time.Time // when each is due
 	timer   *time.Timer
-	armed   bool
+	next    time.Time // when it fires; zero if it does not
 }
 
-// renewEvery is how often the fence is renewed while COMMIT runs; it can be half as long again.
+// renewEvery is how often the fence is renewed while COMMIT runs; the first time it can be a quarter later.
 const renewEvery = time.Second
 
 func newRenewals(lease time.Duration) *renewals {
-	return &renewals{every: min(renewEvery, lease/4), running: make(map[*renewal]struct{})}
+	return &renewals{every: min(renewEvery, lease/4), running: make(map[*renewal]time.Time)}
 }
 
 // renewal renews the fence of the commit of one connection.
@@ -31,7 +31,6 @@ type renewal struct {
 	sending sync.Mutex // held while a renewal is sent; guards what follows
 	t       *transaction
 	fenced  *tokens.Changes // t's own field belongs to the connection
-	last    time.Time
 }
 
 // start renews t's fence from now on, if it has one.
@@ -40,21 +39,30 @@ func (r *renewal) start(t *transaction) {
 		return
 	}
 	r.sending.Lock()
-	r.t, r.fenced, r.last = t, t.fenced, t.fencedAt
+	r.t, r.fenced = t, t.fenced
 	r.sending.Unlock()
 
 	all := t.db.renewals
+	due := t.fencedAt.Add(all.every)
+	if soon := time.Now().Add(all.every / 4); due.Before(soon) {
+		due = soon // most commits are over by then, however old their fence
+	}
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	all.running[r] = struct{}{}
-	switch {
-	case all.armed:
-	case all.timer == nil:
-		all.timer = time.AfterFunc(all.every/2, all.tick)
-	default:
-		all.timer.Reset(all.every / 2)
+	all.running[r] = due
+	if all.next.IsZero() || due.Before(all.next) {
+		all.arm(due)
 	}
-	all.armed = true
+}
+
+// arm has the timer fire. It needs all.mu.
+func (all *renewals) arm(at time.Time) {
+	all.next = at
+	if all.timer == nil {
+		all.timer = time.AfterFunc(time.Until(at), all.fire)
+	} else {
+		all.timer.Reset(time.Until(at))
+	}
 }
 
 // stop ends the renewal. One that is being sent is waited for, since it must not arrive after what
@@ -73,29 +81,37 @@ func (r *renewal) stop() {
 	r.sending.Unlock()
 }
 
-func (all *renewals) tick() {
+// fire has the fences renewed that are due, and waits for the next.
+func (all *renewals) fire() {
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	if len(all.running) == 0 {
-		all.armed = false
-		return
+	all.next = time.Time{}
+	now := time.Now()
+	var next time.Time
+	for r, due := range all.running {
+		if !due.After(now) {
+			go r.renew()
+			due = now.Add(all.every)
+			all.running[r] = due
+		}
+		if next.IsZero() || due.Before(next) {
+			next = due
+		}
 	}
-	for r := range all.running {
-		go r.renew(all.every)
+	if !next.IsZero() {
+		all.arm(next)
 	}
-	all.timer.Reset(all.every / 2)
 }
 
-// renew sends a renewal if it is time and none is being sent.
-func (r *renewal) renew(every time.Duration) {
+// renew sends a renewal, unless one is still being sent.
+func (r *renewal) renew() {
 	if !r.sending.TryLock() {
 		return
 	}
 	defer r.sending.Unlock()
-	if r.t == nil || time.Since(r.last) < every {
+	if r.t == nil {
 		return
 	}
-	r.last = time.Now()
 	// An error leaves the older fence; if the store is down, it distrusts itself.
 	_ = r.t.db.store.Fence(r.t.ctx, r.t.owner, r.fenced, r.t.db.lease)
 }
@@ -105,8 +121,8 @@ func (r *renewal) renew(every time.Duration) {
 func (all *renewals) close() {
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	if all.armed && len(all.running) == 0 {
+	if !all.next.IsZero() && len(all.running) == 0 {
 		all.timer.Stop()
-		all.armed = false
+		all.next = time.Time{}
 	}
 }

@@ -218,17 +218,25 @@ func (t *transaction) fence() error {
 	if t.refused && t.db.strict {
 		return fmt.Errorf("%w: %w", ErrFence, err)
 	}
+	if err == errSlowFence {
+		// After a fence that fails the store itself trusts nothing until the publish. This one may be in
+		// force or not: no request of this process uses what the commit changes, with a fence or without.
+		t.db.store.Ledger().Join(t.writes)
+		t.db.slow()
+	}
 	return nil
 }
 
 // maxFences is how often in a row a fence is too old when the store has confirmed it.
 const maxFences = 3
 
-var errSlowFence = errors.New("alkey: the store confirms fences too late to rely on them")
+var errSlowFence = errors.New("alkey: " + slowFence)
+
+const slowFence = "the token store confirms fences too late to rely on them: give this process CPU time, and see that the store answers within a second, and within half of txscope.Lease"
 
 // maxFenceAge is how old a fence can be when COMMIT is sent, beside half the lease. A store that loses the
-// fence lets nothing be used for two seconds afterwards: until then it must have been renewed, which
-// happens a second and a half after it was set at the latest.
+// fence lets nothing be used for two seconds afterwards: until then it must have been renewed, which is
+// begun a second and a quarter after it was set at the latest.
 const maxFenceAge = renewEvery
 
 // fresh reports whether COMMIT may be sent under the fence: a process that was paused must fence
@@ -289,6 +297,18 @@ func (t *transaction) reopen() {
 		close(t.ended)
 		t.ended = nil
 	}
+}
+
+// withdraw takes back the fence of a commit that was refused and has not happened. It was that of a statement:
+// the transaction around it goes on, more can be marked as changed in it, and this process trusts the store
+// again as soon as it is back.
+func (t *transaction) withdraw() {
+	if !t.explicit.Load() {
+		return // it ends with the statement
+	}
+	// An error leaves what there is of it to the lease.
+	_ = t.db.store.Release(t.ctx, t.owner, t.fenced)
+	t.reopen()
 }
 
 // end tells the store how the transaction ended, then those who must know: the scopes whose memos

@@ -575,6 +575,63 @@ func TestFencesThatComeLate(t *testing.T) {
 	}
 }
 
+// Where nothing is refused, no request of this process uses what such a commit changes before it is published,
+// and it is logged once a minute what to do.
+func TestFencesThatComeLateAreNotReliedOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		backend, logged := txscopetest.NewBackend(), new(txscopetest.Log)
+		store := tokens.New(backend, tokens.WithWriteTimeout(0))
+		defer store.Close()
+		d := &fakeDriver{kind: "new"}
+		c, err := txscope.Wrap(d, store, txscope.WithLogger(logged.Logger()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		db := sql.OpenDB(c)
+		defer db.Close()
+		backend.OnCall(func(c txscopetest.Call) {
+			if c.Op == "fence" {
+				time.Sleep(2 * time.Second)
+			}
+		})
+		ctx, _ := txscope.OpenScope(t.Context(), store)
+		_, other := txscope.OpenScope(t.Context(), store)
+		commits := 0
+		d.onCommit = func() error {
+			commits++
+			if other.Usable(row1) || other.Storable(row1) || !other.Usable(row2) || !other.Storable(row2) {
+				t.Error("another request uses what the commit changes, or nothing at all")
+			}
+			return nil
+		}
+		for _, c := range []struct {
+			pause time.Duration
+			logs  int
+		}{{0, 1}, {0, 1}, {time.Minute, 2}} {
+			time.Sleep(c.pause)
+			tx, err := db.BeginTx(ctx, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tx.ExecContext(ctx, "WRITE"); err != nil {
+				t.Fatal(err)
+			}
+			if err := tx.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			if !other.Usable(row1) || !other.Storable(row1) {
+				t.Error("what is published is not used again")
+			}
+			if n := strings.Count(logged.String(), "fences too late"); n != c.logs {
+				t.Errorf("after %d commits it was logged %d times, want %d\n%s", commits, n, c.logs, logged)
+			}
+		}
+		if s, err := txscope.Stats(t.Context(), db); err != nil || len(s.Problems) != 1 || s.Problems[0].Count != 3 {
+			t.Errorf("got %+v, %v", s, err)
+		}
+	})
+}
+
 // pausedDB has a transaction that has changed row1.
 type pausedDB struct {
 	driver  *fakeDriver

@@ -266,7 +266,7 @@ func (s *session) After(ctx context.Context, call *txscope.Call, err error) {
 		// It has ended a transaction, and the analysis has not seen that coming. Late is better than
 		// never.
 		s.climb(ctx)
-		_ = s.announce(implicit)
+		s.missed(implicit)
 	}
 	if s.db.outdated(p) {
 		s.sweepNow(whyChanged)
@@ -373,6 +373,13 @@ func (s *session) announce(st stage) error {
 	return err
 }
 
+// missed is announce for what has been sent without.
+func (s *session) missed(st stage) {
+	s.stage = st
+	s.sweepAbove()
+	s.rec.Missed()
+}
+
 // BeforeCommit is part of txscope.CommittingSession.
 func (s *session) BeforeCommit(ctx context.Context) error {
 	s.climb(ctx)
@@ -409,6 +416,8 @@ func (s *session) Judge(err error) txscope.Verdict {
 		return txscope.VerdictUnknown
 	case err == nil:
 		return txscope.VerdictCommitted
+	case s.stage == nothing && errors.As(err, &answer) && s.was && !endedByError[answer.Number]:
+		return txscope.VerdictCommitted // by what the analysis has not seen coming, before the error
 	case s.stage == nothing:
 		return txscope.VerdictRolledBack
 	case !errors.As(err, &answer):
@@ -441,6 +450,9 @@ var undoneByError = numbers(
 	1175, 1644, // safe updates, SIGNAL
 )
 
+// endedByError are the errors with which the server rolls back the transaction that a statement is in.
+var endedByError = numbers(1020, 1205, 1206, 1213, 1402, 1613, 1614, 1689, 3101)
+
 // refusedCommit are the errors of a COMMIT that was rolled back: a cluster has certified another
 // transaction first, or the server has become read-only.
 var refusedCommit = numbers(1213, 1290, 1792, 1836, 3101)
@@ -465,6 +477,7 @@ func (s *session) Bare() {
 	s.alter()
 	s.settled()
 	s.rec.Sweep(tokens.Global, whyBare)
+	s.stage = several // if the connection is lost, it is not known what of that was committed
 }
 
 // stray notes that the connection's settings are not known any more.
@@ -492,6 +505,7 @@ const (
 	locks                      // LOCK TABLES
 	unlocks                    // UNLOCK TABLES, and what does so by the way
 	switches                   // SET of autocommit
+	besides                    // SET of what commits whether autocommit is on or not
 	temporary                  // it makes or drops temporary tables
 	strays                     // anything
 )

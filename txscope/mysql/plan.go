@@ -193,8 +193,8 @@ func (m *maker) statement(s *sqltext.Statement) {
 		m.turns |= unlocks
 	case s.Control == sqltext.Commit, s.Control == sqltext.Rollback:
 		m.ends = true
-	case s.Control == sqltext.OtherControl:
-		m.otherControl(s)
+	case s.Control == sqltext.OtherControl, s.Control == sqltext.NoControl && s.Verb == sqltext.Control:
+		m.otherControl(s) // the latter is the statement of a SET STATEMENT
 	case s.Verb == sqltext.Control:
 	case s.Verb == sqltext.Call:
 		m.call(s)
@@ -271,7 +271,14 @@ func (m *maker) session(s *sqltext.Statement) {
 				m.turns |= strays // FOR USE, say
 				m.in = unknownPath
 			}
-			if strings.Contains(strings.ToLower(s.Span.Of(m.text)), "autocommit") {
+			if commitsBesides(words) {
+				m.turns |= besides
+				m.commits = max(m.commits, first)
+			}
+			if n := strings.Count(strings.ToLower(s.Span.Of(m.text)), "autocommit"); n > 0 {
+				if n > 1 || m.turns&switches != 0 {
+					m.turns |= besides
+				}
 				m.turns |= switches
 				m.commits = max(m.commits, first)
 			}
@@ -299,6 +306,17 @@ func (m *maker) session(s *sqltext.Statement) {
 			m.drops = !m.several && word == "drop"
 		}
 	}
+}
+
+// commitsBesides reports whether a SET commits for another reason than that it switches autocommit on: those
+// of passwords and default roles change tables of the server's, and SET STATEMENT can be for one of them.
+func commitsBesides(words []string) bool {
+	for i, w := range words {
+		if w == "password" || w == "role" && words[i-1] == "default" || w == "statement" && i == 1 {
+			return true
+		}
+	}
+	return false
 }
 
 // writes takes in the tables that a statement writes, and what follows from that.

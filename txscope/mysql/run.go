@@ -122,8 +122,7 @@ func (w *writing) separate(list []change) (done func(), err error) {
 			for id := range changes.All {
 				w.rec.Sweep(id, why)
 			}
-			_ = w.announce(several)
-			w.stage = several // refused or not: it was sent
+			w.missed(several)
 		}
 		publish()
 	}, nil
@@ -153,7 +152,8 @@ func (w *writing) commits() error {
 // spared reports whether a statement that can commit what is open does not: UNLOCK TABLES without locks,
 // and SET of autocommit, which commits when it is switched on.
 func (w *writing) spared() bool {
-	return w.plan.turns == unlocks && !w.locked && !w.odd || w.plan.turns&switches != 0 && w.wire.has(autocommit)
+	p := w.plan
+	return p.turns == unlocks && !w.locked && !w.odd || p.turns&switches != 0 && p.turns&besides == 0 && w.wire.has(autocommit)
 }
 
 // claimed runs the statement in the transaction that is open, and notes its rows.

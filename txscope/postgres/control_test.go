@@ -416,6 +416,17 @@ func TestFenced(t *testing.T) {
 	}
 }
 
+// until polls until a query of the bare database finds something, or nothing. It is for any goroutine.
+func (f *fixture) until(something bool, query string) {
+	f.Helper()
+	for end := time.Now().Add(30 * time.Second); len(f.query(f.bare, query)) > 0 != something; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			f.Errorf("not in time: %s finds something: %t", query, something)
+			return
+		}
+	}
+}
+
 // TestKilled: the outcome is right when the connection dies.
 func TestKilled(t *testing.T) {
 	f := setUp(t, plainSchema+plainData)
@@ -423,9 +434,7 @@ func TestKilled(t *testing.T) {
 		pid := f.query(conn, "SELECT pg_backend_pid()")[0]
 		return func() {
 			f.query(f.bare, "SELECT pg_terminate_backend("+pid+")")
-			for len(f.query(f.bare, "SELECT 1 FROM pg_stat_activity WHERE pid = "+pid)) > 0 {
-				time.Sleep(time.Millisecond)
-			}
+			f.until(false, "SELECT 1 FROM pg_stat_activity WHERE pid = "+pid)
 		}
 	}
 	t.Run("before COMMIT", func(t *testing.T) {
@@ -467,9 +476,7 @@ func TestKilled(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			for len(f.query(f.bare, "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'UPDATE users SET seen = pure(3), name = pg_sleep%'")) == 0 {
-				time.Sleep(time.Millisecond)
-			}
+			f.until(true, "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'UPDATE users SET seen = pure(3), name = pg_sleep%'")
 			die()
 		}()
 		if _, err := conn.ExecContext(f.ctx, `UPDATE users SET seen = pure(3), name = pg_sleep(60)::text`); err == nil {
@@ -485,8 +492,8 @@ func TestKilled(t *testing.T) {
 		f.exec(tx, `UPDATE users SET seen = 9 WHERE id = 1`)
 		f.backend.OnCall(func(c txscopetest.Call) {
 			// The process is paused until the server has lost patience.
-			for c.Op == "fence" && len(f.query(f.bare, `SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()`)) > 0 {
-				time.Sleep(time.Millisecond)
+			if c.Op == "fence" {
+				f.until(false, `SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()`)
 			}
 		})
 		if err := tx.Commit(); err == nil {
@@ -527,9 +534,7 @@ func TestContext(t *testing.T) {
 		ctx, cancel := context.WithCancel(f.ctx)
 		go func() {
 			defer cancel()
-			for len(f.query(f.bare, "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")) == 0 {
-				time.Sleep(time.Millisecond)
-			}
+			f.until(true, "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
 		}()
 		if _, err := f.db.ExecContext(ctx, query); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v", query, err)

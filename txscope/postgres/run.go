@@ -239,27 +239,27 @@ func (s *session) announce(m *meaning, call *txscope.Call, run func() error) err
 	if err := s.rec.Committing(); err != nil {
 		return err
 	}
-	changed, err := s.recheck(m) // fencing takes a while
-	if err != nil {
-		return err
+	changed := s.recheck(m) // fencing takes a while
+	if changed {
+		if err := s.rec.Committing(); err != nil {
+			return err
+		}
 	}
 	s.end()
-	err = run()
-	if !changed {
-		if _, cerr := s.recheck(m); err == nil {
-			err = cerr
-		}
+	err := run()
+	if !changed && s.recheck(m) {
+		s.rec.Missed()
 	}
 	return err
 }
 
-// recheck announces more if the schema has changed since: the statement can write more by that.
-func (s *session) recheck(m *meaning) (changed bool, err error) {
+// recheck records more if the schema has changed since: the statement can write more by that.
+func (s *session) recheck(m *meaning) (changed bool) {
 	if s.db.current() == m.schema {
-		return false, nil
+		return false
 	}
 	s.rec.Sweep(tokens.Global, whyNoSchema)
-	return true, s.rec.Committing()
+	return true
 }
 
 // fence prepares for a text that commits in its course, or cannot run in a transaction: what it may

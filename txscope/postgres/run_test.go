@@ -81,11 +81,15 @@ func TestUnseenDefinitions(t *testing.T) {
 				defer close(done)
 				_, _ = third.ExecContext(f.ctx, `SELECT 1`)
 			}()
-			for len(f.query(locking, `SELECT 1 FROM pg_locks WHERE NOT granted`)) == 0 {
+			for end := time.Now().Add(30 * time.Second); len(f.query(locking, `SELECT 1 FROM pg_locks WHERE NOT granted`)) == 0; {
 				select {
 				case <-done:
 					t.Fatal("nobody has asked for the schema")
 				default:
+				}
+				if time.Now().After(end) {
+					f.must(locking.Rollback())
+					t.Fatal("nobody waits for the schema")
 				}
 			}
 			_, err = second.ExecContext(hurried{f.ctx}, c.write) // it does not wait long for the schema

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/alkey-go/alkey/tokens"
 	"github.com/alkey-go/alkey/txscope"
@@ -26,7 +27,9 @@ type Fixture struct {
 // NewFixture makes a Fixture, whose store is closed at the test's end.
 func NewFixture(t testing.TB) *Fixture {
 	f := &Fixture{Backend: NewBackend(), Logged: new(Log), t: t}
-	f.Store = tokens.New(f.Backend, tokens.WithLogger(f.Logged.Logger()))
+	f.Store = tokens.New(f.Backend, tokens.WithLogger(f.Logged.Logger()),
+		// A machine that stalls must not count as an outage here.
+		tokens.WithReadTimeout(10*time.Second), tokens.WithWriteTimeout(10*time.Second))
 	t.Cleanup(func() { _ = f.Store.Close() })
 	return f
 }
