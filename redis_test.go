@@ -2,9 +2,7 @@ package alkey_test
 
 import (
 	"context"
-	"net"
 	"path/filepath"
-	"sync/atomic"
 	"testing"
 
 	"github.com/jmoiron/sqlx"
@@ -18,41 +16,13 @@ import (
 	_ "github.com/alkey-go/alkey/txscope/sqlite"
 )
 
-// commands counts what a client sends: a pipeline is one round trip.
-type commands struct{ n atomic.Int64 }
-
-func (c *commands) DialHook(next redis.DialHook) redis.DialHook {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
-}
-
-func (c *commands) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		c.n.Add(1)
-		return next(ctx, cmd)
-	}
-}
-
-func (c *commands) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		c.n.Add(1)
-		return next(ctx, cmds)
-	}
-}
-
-// during returns how many were sent while fn ran.
-func (c *commands) during(fn func()) int64 {
-	before := c.n.Load()
-	fn()
-	return c.n.Load() - before
-}
-
 // What stands in the design as a number of round trips.
 func TestRoundTrips(t *testing.T) {
 	ctx := t.Context()
 	client := redis.NewClient(&redis.Options{Addr: testserver.Redis(t).Addr(), ContextTimeoutEnabled: true})
 	t.Cleanup(func() { _ = client.Close() })
-	var sent commands
-	store, err := tokens.NewRedis(ctx, tokens.RedisOptions{Client: client, Hooks: []redis.Hook{&sent}})
+	sent := new(testserver.Commands)
+	store, err := tokens.NewRedis(ctx, tokens.RedisOptions{Client: client, Hooks: []redis.Hook{sent}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,9 +53,11 @@ func TestRoundTrips(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	check := func(what string, want int64, fn func()) {
+	check := func(what string, want int, fn func()) {
 		t.Helper()
-		if got := sent.during(fn); got != want {
+		sent.Take()
+		fn()
+		if got := len(sent.Take()); got != want {
 			t.Errorf("%s: %d round trips, not %d", what, got, want)
 		}
 	}

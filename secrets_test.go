@@ -2,15 +2,11 @@ package alkey_test
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +16,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/alkey-go/alkey"
+	"github.com/alkey-go/alkey/internal/testsecrets"
 	"github.com/alkey-go/alkey/internal/testserver"
 	"github.com/alkey-go/alkey/tokens"
 	"github.com/alkey-go/alkey/txscope"
@@ -28,65 +25,15 @@ import (
 	_ "github.com/alkey-go/alkey/txscope/sqlite"
 )
 
-const (
-	databasePassword = "s3cr3t:p@ss/w%rd"
-	// secretive is in every password here, and nowhere else.
-	secretive = "s3cr3t"
-)
+const databasePassword = testsecrets.Word + ":p@ss/w%rd"
 
 // TestSecretsOfDatabases: nothing that a process writes, and no error that it gets of a database that alkey
 // has opened, shows its password, whatever is wrong with the data source's name or the server. Errors of the
 // drivers' own are part of that: alkey passes them on as they are.
-func TestSecretsOfDatabases(t *testing.T) {
-	const child = "ALKEY_TEST_SECRETS_CHILD"
-	if os.Getenv(child) != "" {
-		slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stdout, nil)))
-		for name, run := range secretsOfDatabases {
-			t.Run(name, func(t *testing.T) { run(t, func(err error) { tellError(name, err) }) })
-		}
-		return
-	}
-	program, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), program, "-test.run=^TestSecretsOfDatabases$", "-test.v")
-	cmd.Env = append(os.Environ(), child+"=1")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	text := string(out)
-	for line := range strings.Lines(text) {
-		if strings.Contains(strings.ToLower(line), secretive) {
-			t.Errorf("a password is shown: %s", line)
-		}
-	}
-	for name := range secretsOfDatabases {
-		if !strings.Contains(text, "error of "+name+": ") && !strings.Contains(text, "--- SKIP: TestSecretsOfDatabases/"+strings.ReplaceAll(name, " ", "_")) {
-			t.Errorf("%s: nothing went wrong, so it shows nothing:\n%s", name, text)
-		}
-	}
-	if strings.Contains(text, "--- SKIP") {
-		t.Skip("not all servers are there")
-	}
-}
-
-// tellError prints an error as loggers do.
-func tellError(name string, err error) {
-	if err == nil {
-		return
-	}
-	fmt.Printf("error of %s: %v\n", name, err)
-	fmt.Printf("%+v\n%q\n", err, err)
-	slog.Error("an application's own", "error", err)
-	for ; err != nil; err = errors.Unwrap(err) {
-		fmt.Printf("%T: %v\n", err, err)
-	}
-}
+func TestSecretsOfDatabases(t *testing.T) { testsecrets.Run(t, secretsOfDatabases) }
 
 // secretsOfDatabases do wrong things with passwords, and tell what comes of it.
-var secretsOfDatabases = map[string]func(t *testing.T, tell func(error)){
+var secretsOfDatabases = map[string]testsecrets.Case{
 	"wrong names": func(t *testing.T, tell func(error)) {
 		host := closedPort(t)
 		for driver, names := range map[string][]string{

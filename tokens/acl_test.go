@@ -281,7 +281,7 @@ func deniedOnly(t *testing.T, admin *redis.Client, user string) {
 // few that are part of the package, and does with them what it does with any text.
 func TestScriptsAreConstant(t *testing.T) {
 	server := testserver.Redis(t)
-	sent := new(scripts)
+	sent := new(testserver.Commands)
 	b, err := tokens.NewRedisBackend(tokens.RedisOptions{
 		UniversalOptions: redis.UniversalOptions{Addrs: []string{server.Addr()}},
 		Hooks:            []redis.Hook{sent},
@@ -294,7 +294,7 @@ func TestScriptsAreConstant(t *testing.T) {
 	if err := oneLife(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
-	usual := sent.take()
+	usual := scripts(sent)
 	if len(usual) < 4 {
 		t.Fatalf("the scripts of a life are %q", usual)
 	}
@@ -331,7 +331,7 @@ func TestScriptsAreConstant(t *testing.T) {
 			}
 		}
 	}
-	for _, one := range sent.take() {
+	for _, one := range scripts(sent) {
 		if !slices.Contains(usual, one) {
 			t.Errorf("another script was sent: %.200s", one)
 		}
@@ -350,46 +350,17 @@ func TestScriptsAreConstant(t *testing.T) {
 	}
 }
 
-// scripts is a hook that notes which scripts are sent, as texts or as digests.
-type scripts struct {
-	mu   sync.Mutex
-	sent []string
-}
-
-func (s *scripts) note(cmds ...redis.Cmder) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, c := range cmds {
-		if name := c.Name(); name == "eval" || name == "evalsha" {
-			if text := fmt.Sprint(c.Args()[1]); !slices.Contains(s.sent, text) {
-				s.sent = append(s.sent, text)
+// scripts returns which scripts were sent since it was called last, as texts or as digests.
+func scripts(sent *testserver.Commands) []string {
+	var all []string
+	for _, cmd := range slices.Concat(sent.Take()...) {
+		if name := cmd.Name(); name == "eval" || name == "evalsha" {
+			if text := fmt.Sprint(cmd.Args()[1]); !slices.Contains(all, text) {
+				all = append(all, text)
 			}
 		}
 	}
-}
-
-func (s *scripts) take() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	sent := s.sent
-	s.sent = nil
-	return sent
-}
-
-func (s *scripts) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (s *scripts) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		s.note(cmd)
-		return next(ctx, cmd)
-	}
-}
-
-func (s *scripts) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		s.note(cmds...)
-		return next(ctx, cmds)
-	}
+	return all
 }
 
 // TestServerThatTakesNoWrites: a server that would take no fence is not read either.

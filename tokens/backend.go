@@ -52,7 +52,8 @@ type Restorer interface {
 
 	// Restore sweeps everything as after a loss, unless somebody has swept since: unless every server
 	// records a sweep with a stamp larger than since. With since 0 it sweeps only if something was lost, or
-	// a server does not say who it is. It returns the stamp of the latest sweep.
+	// a server does not say who it is. It returns the stamp of the latest sweep, and an error while one of
+	// several servers does not answer.
 	Restore(ctx context.Context, since Stamp) (Stamp, error)
 }
 

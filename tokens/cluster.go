@@ -382,6 +382,19 @@ func (b *redisCluster) Restore(ctx context.Context, since Stamp) (Stamp, error) 
 		return 0, err
 	}
 	defer b.leave(s)
+	// What a probe reads is on one node or two, and a page needs all: with one away, the outage would be over and
+	// begin again all the time.
+	err = s.client.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+		if err := node.Ping(ctx).Err(); !redis.HasErrorPrefix(err, "NOPERM") {
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		err = failure("probe", err)
+		b.lookAround(ctx, s.client.ClusterClient, err)
+		return 0, err
+	}
 	if since == 0 && b.hidden.Load() {
 		since = b.swept()
 	}

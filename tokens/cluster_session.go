@@ -21,7 +21,7 @@ import (
 // epoch ends.
 //
 // Which servers have been swept for is kept in one hash, beside the clock: under the id of each node its
-// run_id and replication id, and the stamp of the latest sweep. A node that is not there, or is there with
+// run_id and lineage, and the stamp of the latest sweep. A node that is not there, or is there with
 // another identity, is swept for before anything is read from it, and recorded after that: who dies in
 // between is followed by somebody who sweeps again.
 //
@@ -56,7 +56,7 @@ type clusterClient struct {
 // clusterNode is a node as it names itself. The zero clusterNode does not tell.
 type clusterNode struct {
 	id       string
-	identity string // run_id and replication id
+	identity string // run_id and lineage
 	replica  bool
 }
 
@@ -146,6 +146,7 @@ func (k *clusterSessions) copyOptions() *redis.ClusterOptions {
 func (k *clusterSessions) client(o *redis.ClusterOptions) *redis.ClusterClient {
 	c := redis.NewClusterClient(o)
 	c.OnNewNode(func(node *redis.Client) {
+		node.AddHook(dialing{})
 		for _, h := range k.hooks {
 			node.AddHook(h)
 		}
@@ -225,6 +226,7 @@ func (k *clusterSessions) ask(ctx context.Context, c interface{ Pipeline() redis
 	id := pipe.ClusterMyID(ctx)
 	server := pipe.Info(ctx, "server")
 	replication := pipe.Info(ctx, "replication")
+	stats := pipe.Info(ctx, "stats")
 	if _, err := pipe.Exec(ctx); err != nil {
 		if _, answer := errors.AsType[redis.Error](err); !answer {
 			return clusterNode{}, err
@@ -236,11 +238,19 @@ func (k *clusterSessions) ask(ctx context.Context, c interface{ Pipeline() redis
 	if got := field(state.Val(), "cluster_state"); got != "ok" && state.Err() == nil {
 		return clusterNode{}, fmt.Errorf("%w: its cluster_state is %q", errNotServing, got)
 	}
-	run, replid := field(server.Val(), "run_id"), field(replication.Val(), "master_replid")
-	if state.Err() != nil || id.Val() == "" || run == "" || replid == "" {
+	run, line := field(server.Val(), "run_id"), lineage(replication.Val(), stats.Val())
+	if state.Err() != nil || id.Val() == "" || run == "" || line == "" {
 		return clusterNode{}, nil
 	}
-	return clusterNode{id: id.Val(), identity: run + ":" + replid, replica: field(replication.Val(), "role") == "slave"}, nil
+	return clusterNode{id: id.Val(), identity: run + ":" + line, replica: field(replication.Val(), "role") == "slave"}, nil
+}
+
+// lineage returns what tells of a loss beside the run_id, as lua/identify.lua explains; "" if the node does not tell.
+func lineage(replication, stats string) string {
+	if field(replication, "master_replid2") == strings.Repeat("0", 40) && field(stats, "total_net_repl_input_bytes") == "0" {
+		return "0"
+	}
+	return field(replication, "master_replid")
 }
 
 // field returns a field of what INFO says.

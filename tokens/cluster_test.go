@@ -311,15 +311,25 @@ func settledCluster(t testing.TB, b tokens.Backend, ids []tokens.ID) tokens.Snap
 	}
 }
 
+// dispensable returns a row whose node other rows do without, and that node: the clock and the sweep of everything are
+// elsewhere.
+func dispensable(t testing.TB, c *testserver.RedisClusterServer, prefix string) (row tokens.ID, node int) {
+	t.Helper()
+	clock, sweep := c.Owner(c.Slot(prefix+"clock")), c.Owner(c.Slot(prefix+sweepOfAll.String()))
+	row = onNode(t, c, prefix, func(n int) bool {
+		node = n
+		return n != clock && n != sweep
+	})
+	return row, node
+}
+
 // A replica that was promoted without having heard of a publish does not bring back what was before.
 func TestClusterPromotedReplica(t *testing.T) {
 	const prefix = "app:"
 	cluster := testserver.RedisCluster(t, 3)
 	b, _ := clusterBackend(t, cluster, prefix)
 	tokens.SetClusterGrace(b, 0)
-	elsewhere := map[int]bool{cluster.Owner(cluster.Slot(prefix + "clock")): true, cluster.Owner(cluster.Slot(prefix + sweepOfAll.String())): true}
-	row := onNode(t, cluster, prefix, func(node int) bool { return !elsewhere[node] })
-	master := cluster.Owner(cluster.Slot(prefix + row.String()))
+	row, master := dispensable(t, cluster, prefix)
 	old := mustRead(t, b, row, sweepOfAll)
 	replica := cluster.AddReplica(master)
 	cluster.Lag(replica)
@@ -349,11 +359,9 @@ func TestClusterNodeDown(t *testing.T) {
 	cluster := testserver.RedisCluster(t, 3)
 	b, _ := clusterBackend(t, cluster, prefix)
 	tokens.SetClusterGrace(b, 0)
-	needed := map[int]bool{cluster.Owner(cluster.Slot(prefix + "clock")): true, cluster.Owner(cluster.Slot(prefix + sweepOfAll.String())): true}
-	lost := onNode(t, cluster, prefix, func(node int) bool { return !needed[node] })
-	there := onNode(t, cluster, prefix, func(node int) bool { return needed[node] })
+	lost, down := dispensable(t, cluster, prefix)
+	there := onNode(t, cluster, prefix, func(node int) bool { return node != down })
 	mustRead(t, b, lost, there, sweepOfAll)
-	down := cluster.Owner(cluster.Slot(prefix + lost.String()))
 	cluster.Node(down).Stop()
 
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -373,6 +381,11 @@ func TestClusterNodeDown(t *testing.T) {
 	}
 	if snap := mustRead(t, b, there, sweepOfAll); snap.States[0].Fenced {
 		t.Error("a record is fenced after the release")
+	}
+
+	// What a probe reads is on a node that is there.
+	if _, err := b.(tokens.Restorer).Restore(t.Context(), 0); err == nil {
+		t.Error("the outage is over without one of the nodes")
 	}
 
 	store := tokens.New(b, tokens.WithLogger(slog.New(slog.DiscardHandler)))
@@ -608,7 +621,7 @@ func TestClusterOptions(t *testing.T) {
 		OnConnect: func(context.Context, *redis.Conn) error { connections.Add(1); return nil }})
 	t.Cleanup(func() { _ = client.Close() })
 	replica := cluster.AddReplica(0)
-	sent := new(scripts)
+	sent := new(testserver.Commands)
 	b, err := tokens.NewRedisBackend(tokens.RedisOptions{Client: client, Hooks: []redis.Hook{sent}})
 	if err != nil {
 		t.Fatal(err)
@@ -621,7 +634,7 @@ func TestClusterOptions(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Error(err)
 	}
-	if len(sent.take()) == 0 {
+	if len(scripts(sent)) == 0 {
 		t.Error("the hooks were not called")
 	}
 	if connections.Load() < 3 {

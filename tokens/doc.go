@@ -79,8 +79,9 @@
 // everything, has lost fences and stamps. It is found out before anybody uses what it says:
 //
 //   - Every new connection compares the server's run_id and replication id with those that the store
-//     records, and sweeps if they differ, in one script, before anything else is sent on it. What is recorded
-//     has the stamp of the sweep: one that is smaller than the largest that this process remembers is a server
+//     records, and sweeps if they differ, in one script, before anything else is sent on it. (The replication id
+//     of a master that was no replica since it was started says nothing: it changes with its first replica.) What is
+//     recorded has the stamp of the sweep: one that is smaller than the largest that this process remembers is a server
 //     from before (a fail-back), and is swept too.
 //   - Every operation that reads or sets the clock compares it with the largest stamp that this process had
 //     seen when the command was sent. A clock that is missing, or behind that, was lost.
@@ -149,8 +150,8 @@
 // The key is a prefix ("alkey.cache.TOKENS:") and the identifier, the value a string: the stamp in
 // decimal, followed by !<owner>@<deadline> for every fence. A fenced record has no time to live;
 // publish and release give it the time to live again. Sweeps never have one. The clock is a plain
-// integer under the prefix and "clock"; "identity" holds the server's run_id, its replication id and
-// the stamp of the latest sweep, with colons between them. A record of any other form counts as missing,
+// integer under the prefix and "clock"; "identity" holds the server's run_id, its replication id (0 if it was
+// no replica since it was started) and the stamp of the latest sweep, with colons between them. A record of any other form counts as missing,
 // so an older program that puts its own strings there changes keys as it should.
 //
 // Use a server, or at least a database of it, with the eviction policy noeviction or volatile-*.

@@ -11,12 +11,13 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/alkey-go/alkey/internal/testsecrets"
 	"github.com/alkey-go/alkey/internal/testserver"
 	"github.com/alkey-go/alkey/tokens"
 	"github.com/alkey-go/alkey/tokens/tokenstest"
 )
 
-const password = "s3cr3t:pa/ss"
+const password = testsecrets.Word + ":pa/ss"
 
 // environment sets the variables of FromEnv; those that are not named are not set.
 func environment(t *testing.T, vars map[string]string) {

@@ -339,20 +339,20 @@ func TestLentOptions(t *testing.T) {
 func TestIdentity(t *testing.T) {
 	server := testserver.Redis(t)
 	c := plain(t, server.Addr())
-	run, replid := told(t, c, "run_id"), told(t, c, "master_replid")
+	run, line := told(t, c, "run_id"), "0" // it was no replica
 	for name, test := range map[string]struct {
 		identity string
 		swept    bool
 	}{
-		"this server":                  {run + ":" + replid + ":7", false},
-		"another process":              {strings.Repeat("0", 40) + ":" + replid + ":7", true},
+		"this server":                  {run + ":" + line + ":7", false},
+		"another process":              {strings.Repeat("0", 40) + ":" + line + ":7", true},
 		"another history":              {run + ":" + strings.Repeat("0", 40) + ":7", true},
 		"a server that was not asked":  {"::7", true},
 		"nothing":                      {"", true},
-		"no stamp":                     {run + ":" + replid + ":", true},
-		"a stamp that is no number":    {run + ":" + replid + ":seven", true},
-		"a stamp with too many digits": {run + ":" + replid + ":77777777777777777", true},
-		"more than it should be":       {run + ":" + replid + ":7:7", true},
+		"no stamp":                     {run + ":" + line + ":", true},
+		"a stamp that is no number":    {run + ":" + line + ":seven", true},
+		"a stamp with too many digits": {run + ":" + line + ":77777777777777777", true},
+		"more than it should be":       {run + ":" + line + ":7:7", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			do(t, c, "mset", "p:identity", test.identity, "p:clock", "100")
@@ -368,7 +368,7 @@ func TestIdentity(t *testing.T) {
 			if test.swept == (snap.Clock == 100) {
 				t.Errorf("the clock is %d", snap.Clock)
 			}
-			if got := c.Get(t.Context(), "p:identity").Val(); test.swept != strings.HasPrefix(got, run+":"+replid+":1") {
+			if got := c.Get(t.Context(), "p:identity").Val(); test.swept != strings.HasPrefix(got, run+":"+line+":1") {
 				t.Errorf("the identity is %q", got)
 			}
 		})

@@ -270,9 +270,9 @@ func TestDefaultLimits(t *testing.T) {
 	}
 }
 
-// TestWaitingIsBounded: what waits for a store that is down is bounded in bytes too, however long the
+// TestWaitingIsBoundedInBytes: what waits for a store that is down is bounded in bytes too, however long the
 // keys of rows are.
-func TestWaitingIsBounded(t *testing.T) {
+func TestWaitingIsBoundedInBytes(t *testing.T) {
 	b := &deadBackend{Backend: NewMemoryBackend(MemoryOptions{})}
 	s := New(b, WithMaxWaiting(100), WithLogger(slog.New(slog.DiscardHandler)))
 	defer s.Close()

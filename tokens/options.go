@@ -139,7 +139,9 @@ func single(opts *redis.Options) dial {
 		// Every read is a pipeline: a second pool would only double the connections.
 		o.PipelinePoolSize = -1
 		o.ClientSideCache, o.ClientSideCacheConfig = nil, nil
-		return redis.NewClient(&o)
+		c := redis.NewClient(&o)
+		c.AddHook(dialing{})
+		return c
 	}
 }
 
@@ -156,7 +158,9 @@ func failover(opts *redis.FailoverOptions) dial {
 		})
 		o.ContextTimeoutEnabled = true
 		o.PipelinePoolSize = -1
-		return redis.NewFailoverClient(&o)
+		c := redis.NewFailoverClient(&o)
+		c.AddHook(dialing{})
+		return c
 	}
 }
 

@@ -131,7 +131,9 @@ func recordKeys(prefix string, ids []ID, add func(key string)) {
 	}
 }
 
-func (b *Redis) list(ids []ID) []string { return appendRecordKeys(make([]string, 0, len(ids)), b.prefix, ids) }
+func (b *Redis) list(ids []ID) []string {
+	return appendRecordKeys(make([]string, 0, len(ids)), b.prefix, ids)
+}
 
 // withClock returns the keys of a script that takes a stamp: the clock, then the records.
 func (b *Redis) withClock(ids []ID) []string {

@@ -3,14 +3,9 @@ package tokens_test
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/url"
-	"os"
-	"os/exec"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -18,69 +13,19 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/alkey-go/alkey/cache"
+	"github.com/alkey-go/alkey/internal/testsecrets"
 	"github.com/alkey-go/alkey/internal/testserver"
 	"github.com/alkey-go/alkey/tokens"
 )
 
-// secretive is what no output may have: a part of every password below.
-const secretive = "s3cr3t"
-
 // TestSecretsOfRedis: nothing that a process writes, and no error that it gets, shows a password of Redis,
-// whatever is wrong with the configuration or the server. What libraries write for themselves counts too,
-// so the process is one of its own, whose whole output is read.
+// whatever is wrong with the configuration or the server.
 func TestSecretsOfRedis(t *testing.T) {
-	const child = "ALKEY_TEST_SECRETS_CHILD"
-	if os.Getenv(child) != "" {
-		slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stdout, nil)))
-		for name, run := range secretsOfRedis {
-			t.Run(name, func(t *testing.T) { run(t, func(err error) { tellError(name, err) }) })
-		}
-		return
-	}
-	program, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), program, "-test.run=^TestSecretsOfRedis$", "-test.v")
-	cmd.Env = append(os.Environ(), child+"=1", "REDIS_URL=", "REDIS_DB=", "REDIS_MAX_CONNECTIONS=")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	text := string(out)
-	for line := range strings.Lines(text) {
-		if strings.Contains(strings.ToLower(line), secretive) {
-			t.Errorf("a password is shown: %s", line)
-		}
-	}
-	for name := range secretsOfRedis {
-		if !strings.Contains(text, "error of "+name+": ") {
-			t.Errorf("%s: nothing went wrong, so it shows nothing:\n%s", name, text)
-		}
-	}
-	if !strings.Contains(text, `"level":"WARN"`) {
-		t.Errorf("nothing is logged:\n%s", text)
-	}
-	if strings.Contains(text, "--- SKIP") {
-		t.Skip("not all servers are there")
-	}
-}
-
-// tellError prints an error as loggers do.
-func tellError(name string, err error) {
-	if err == nil {
-		return
-	}
-	fmt.Printf("error of %s: %v\n", name, err)
-	fmt.Printf("%+v\n%q\n", err, err)
-	slog.Error("an application's own", "error", err)
-	for ; err != nil; err = errors.Unwrap(err) {
-		fmt.Printf("%T: %v\n", err, err)
-	}
+	testsecrets.Run(t, secretsOfRedis, "REDIS_URL=", "REDIS_DB=", "REDIS_MAX_CONNECTIONS=")
 }
 
 // secretsOfRedis do wrong things with passwords, and tell what comes of it.
-var secretsOfRedis = map[string]func(t *testing.T, tell func(error)){
+var secretsOfRedis = map[string]testsecrets.Case{
 	"wrong URLs": func(t *testing.T, tell func(error)) {
 		pw := url.QueryEscape(password)
 		for _, text := range []string{
@@ -185,7 +130,7 @@ var secretsOfRedis = map[string]func(t *testing.T, tell func(error)){
 		client := redis.NewClient(&redis.Options{Addr: server.Addr(), Password: password, ContextTimeoutEnabled: true})
 		defer client.Close()
 		for range 2 {
-			s := cache.Signed(cache.NewRedisWith(client, cache.RedisOptions{Timeout: 5 * time.Second}), []byte(strings.Repeat(secretive, 10)))
+			s := cache.Signed(cache.NewRedisWith(client, cache.RedisOptions{Timeout: 5 * time.Second}), []byte(strings.Repeat(testsecrets.Word, 10)))
 			_, err := s.Get(t.Context(), []string{"a"})
 			tell(err)
 			tell(s.Set(t.Context(), "a", nil, 0))
@@ -196,7 +141,7 @@ var secretsOfRedis = map[string]func(t *testing.T, tell func(error)){
 		}
 		func() {
 			defer func() { tell(fmt.Errorf("panic: %v", recover())) }()
-			cache.Signed(cache.NewMemory(1), []byte(secretive))
+			cache.Signed(cache.NewMemory(1), []byte(testsecrets.Word))
 		}()
 	},
 }
@@ -241,11 +186,4 @@ func tellStore(t *testing.T, s *tokens.Store, tell func(error)) {
 	tell(s.Close())
 	_, err := tokens.Get(ctx, s, "alkey:users#1")
 	tell(err)
-}
-
-// TestSecretsAreFound: the test above can fail.
-func TestSecretsAreFound(t *testing.T) {
-	if !regexp.MustCompile(secretive).MatchString(password) || !strings.Contains(url.QueryEscape(password), secretive) {
-		t.Errorf("%q is not in %q, or is not when it is encoded", secretive, password)
-	}
 }

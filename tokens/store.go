@@ -144,7 +144,8 @@ func (s *Store) Epoch() uint64 {
 	return s.restorer.Epoch()
 }
 
-// Ledger returns what transactions that were begun without a scope have changed.
+// Ledger returns what transactions that were begun without a scope have changed, and those whose fence was
+// confirmed too late.
 func (s *Store) Ledger() *Ledger { return &s.ledger }
 
 // Token is what a reader sees of one argument: the state of all its records together. Its stamp is
@@ -424,12 +425,14 @@ type outage struct {
 	mu      sync.Mutex
 	held    map[Owner]struct{} // commits under way that could not be fenced
 	waiting []waiting
-	size    int   // records that waiting affects
-	running bool  // the probing goroutine
-	writing bool  // writes have failed: reads alone do not end the outage
-	again   bool  // something has failed since the last probe began, which does not end the outage then
-	since   Stamp // the largest that the backend had met when it went down
+	size    int           // records that waiting affects
+	running bool          // the probing goroutine
+	woken   chan struct{} // holds one value when there is something to do for it
+	writing bool          // writes have failed: reads alone do not end the outage
+	again   bool          // something has failed since the last probe began, which does not end the outage then
+	since   Stamp         // the largest that the backend had met when it went down
 	from    time.Time
+	warned  bool // the outage was logged, and its end was not
 	final   bool // the last attempt to publish has begun
 	ctx     context.Context
 	stop    context.CancelFunc
@@ -454,6 +457,7 @@ type waiting struct {
 
 func (o *outage) init() {
 	o.held = make(map[Owner]struct{})
+	o.woken = make(chan struct{}, 1)
 	o.ctx, o.stop = context.WithCancel(context.Background())
 }
 
@@ -498,7 +502,10 @@ func (o *outage) begin(s *Store, cause error, writing bool) {
 		}
 		o.from = s.now().Add(-max(s.limits.read, s.limits.write)) // what has failed was not sent before, if it had a limit
 		o.set(down, true)
-		s.logger.Warn("alkey: the token store does not answer: requests go uncached, commits are published when it is back", "error", cause)
+		if !o.warned {
+			o.warned = true
+			s.logger.Warn("alkey: the token store does not answer: requests go uncached, commits are published when it is back", "error", cause)
+		}
 	}
 	o.run(s)
 }
@@ -548,16 +555,27 @@ func (o *outage) keep(s *Store, w waiting) bool {
 	return true
 }
 
-// run starts the goroutine that ends the outage. It needs o.mu.
+// run has the goroutine that ends the outage see to it. It needs o.mu.
 func (o *outage) run(s *Store) {
-	if o.running || o.ctx.Err() != nil {
+	if o.running {
+		select {
+		case o.woken <- struct{}{}:
+		default:
+		}
 		return
 	}
-	o.running = true
-	o.done.Go(func() { o.recover(s) })
+	if o.ctx.Err() == nil {
+		o.running = true
+		o.done.Go(func() { o.recover(s) })
+	}
 }
 
-// recover probes the backend and publishes what waits, until nothing is left to do.
+// steady is how long an outage has to be over to be over for good. One that begins again before goes on: where
+// probes succeed and requests fail, because they ask for more than probes do, the store is not probed all the more
+// often, and it is not logged each time.
+const steady = time.Second
+
+// recover probes the backend and publishes what waits, until nothing was left to do for a while.
 func (o *outage) recover(s *Store) {
 	pause := s.limits.probe[0]
 	timer := time.NewTimer(pause)
@@ -570,13 +588,36 @@ func (o *outage) recover(s *Store) {
 		}
 		n, err := o.flush(o.ctx, s)
 		published += n
-		if err == nil && o.over(s, published) {
+		if err == nil && o.over() && o.calm(timer) && o.ended(s, published) {
 			return
 		}
 		pause = min(2*pause, s.limits.probe[1])
 		timer.Reset(pause)
 	}
 }
+
+// calm waits for a while in which nothing is left to do. It is false if something is before that.
+func (o *outage) calm(timer *time.Timer) bool {
+	timer.Reset(steady)
+	for {
+		select {
+		case <-o.ctx.Done():
+			return false
+		case <-timer.C:
+			return true
+		case <-o.woken:
+			o.mu.Lock()
+			idle := o.idle()
+			o.mu.Unlock()
+			if !idle { // else that was done before it was over
+				return false
+			}
+		}
+	}
+}
+
+// idle reports whether nothing is left to do for the goroutine. It needs o.mu.
+func (o *outage) idle() bool { return o.state.Load()&down == 0 && len(o.waiting) == 0 }
 
 // flush publishes what waits, or probes the backend where nothing does.
 func (o *outage) flush(ctx context.Context, s *Store) (published int, err error) {
@@ -669,7 +710,7 @@ func (s *Store) restore(ctx context.Context, since Stamp) error {
 
 // over closes the breaker after a flush that succeeded. It is false while something is left for
 // the goroutine to do.
-func (o *outage) over(s *Store, published int) bool {
+func (o *outage) over() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.state.Load()&down != 0 {
@@ -678,14 +719,24 @@ func (o *outage) over(s *Store, published int) bool {
 		}
 		o.set(down, false)
 		o.writing = false
-		s.logger.Info("alkey: the token store is back", "published", published)
 	}
 	o.set(untrusted, len(o.held)+len(o.waiting) > 0)
-	if len(o.waiting) > 0 {
+	// Held commits end in keep or settle, which see to the rest.
+	return len(o.waiting) == 0
+}
+
+// ended lets the goroutine end, unless something is left to do.
+func (o *outage) ended(s *Store, published int) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.idle() {
 		return false
 	}
-	// Held commits end in keep or settle, which see to the rest.
 	o.running = false
+	if o.warned {
+		o.warned = false
+		s.logger.Info("alkey: the token store is back", "published", published)
+	}
 	return true
 }
 

@@ -379,6 +379,7 @@ func TestChangesWaitForTheBackend(t *testing.T) {
 							t.Fatalf("not back after %v: %v", time.Since(start), err)
 						}
 					}
+					time.Sleep(2 * time.Second) // by then it is over for good
 					if l.count(slog.LevelWarn) != 1 || l.count(slog.LevelInfo) != 1 {
 						t.Errorf("logged %v", l.levels)
 					}

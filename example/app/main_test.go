@@ -206,13 +206,15 @@ func TestServe(t *testing.T) {
 	<-begun
 	cancel()
 	// It takes no more connections once it is ending.
-	for {
+	for end := time.Now().Add(20 * time.Second); ; runtime.Gosched() {
 		c, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
 			break
 		}
 		c.Close()
-		runtime.Gosched()
+		if time.Now().After(end) {
+			t.Fatal("it still takes connections")
+		}
 	}
 	select {
 	case err := <-served:

@@ -3,7 +3,6 @@ package datalayers
 import (
 	"database/sql"
 	"database/sql/driver"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 	"github.com/uptrace/bun/dialect/sqlitedialect"
 	"github.com/uptrace/bun/schema"
+	"go.uber.org/goleak"
 	gormmysql "gorm.io/driver/mysql"
 	gormpostgres "gorm.io/driver/postgres"
 	gormsqlite "gorm.io/driver/sqlite"
@@ -64,7 +64,9 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(testserver.StopAfter(m, postgresServer, mariaDBServer).Run())
+	goleak.VerifyTestMain(testserver.StopAfter(m, postgresServer, mariaDBServer),
+		// GORM never ends the goroutine of a cache of prepared statements.
+		goleak.IgnoreTopFunction("gorm.io/gorm/internal/lru.NewLRU[...].func1"))
 }
 
 // deleteAll empties the tables, children first.

@@ -175,17 +175,22 @@ func (r *Rig) writer(ctx context.Context, number int, random *rand.Rand) {
 		if w.Kind == "statement" {
 			w.Rows = w.Rows[:1]
 		}
-		query := url.Values{"kind": {w.Kind}, "mark": {w.Mark}, "rows": {join(w.Rows)}}
+		hold := time.Duration(0)
 		if random.IntN(4) == 0 {
-			query.Set("hold", time.Duration(random.Int64N(int64(15*time.Millisecond))).String())
+			hold = time.Duration(random.Int64N(int64(15 * time.Millisecond)))
 		}
-		w.Begin = r.now()
-		r.record.writing(w)
-		var out Written
-		err := r.ask(ctx, random, http.MethodPost, at+"/write?"+query.Encode(), &out)
-		if ctx.Err() != nil && err != nil {
-			return // and nobody knows how it ends
-		}
+		r.write(ctx, random, w, at, hold)
+	}
+}
+
+// write asks the web process at an address for a write. When the run is over nobody knows how it ends.
+func (r *Rig) write(ctx context.Context, random *rand.Rand, w *Write, at string, hold time.Duration) {
+	query := url.Values{"kind": {w.Kind}, "mark": {w.Mark}, "rows": {join(w.Rows)}, "hold": {hold.String()}}
+	w.Begin = r.now()
+	r.record.writing(w)
+	var out Written
+	err := r.ask(ctx, random, http.MethodPost, at+"/write?"+query.Encode(), &out)
+	if ctx.Err() == nil || err == nil {
 		r.record.wrote(w, out, err, r.now())
 	}
 }

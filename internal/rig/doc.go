@@ -28,13 +28,12 @@
 //
 // Some of what package tokens does not promise is kept out, and some is counted apart:
 //
-//   - Without Strict, what is committed while the token store takes no fence can be stale until it is published. Runs without
-//     Strict do faults only during which it takes them (Reachable); all faults are for Strict.
+//   - Without Strict, what is committed without a fence can be stale until it is published. Runs without Strict do faults only
+//     during which every commit is fenced (Fenced); all faults are for Strict.
 //   - A process that is paused for longer than the lease, between sending COMMIT and its outcome. A value that is stale for
 //     no other reason counts as Asleep. PostgreSQL refuses such a COMMIT; single statements outside of a transaction, and SQLite,
 //     do not.
-//   - All processes are cut off from the token store at once, and never is one of them alone, or with a server that others
-//     do not use: there is one proxy.
+//   - A process is never cut off together with a server that others do not use.
 //   - Two faults at a time. They come one after the other, when the cache is back; but for processes that are killed, and rows
 //     that are locked, while commands are late.
 //

@@ -72,6 +72,7 @@ var deeds = map[Kind]func(r *Rig, ctx context.Context, f Fault) error{
 	CutReply: func(r *Rig, ctx context.Context, f Fault) error {
 		return r.under(ctx, Weather{Cut: 0.02 + 0.3*f.Size}, f.Lasts)
 	},
+	CutOff:       (*Rig).cutOff,
 	Full:         (*Rig).full,
 	Demote:       (*Rig).demote,
 	Lock:         (*Rig).lock,
@@ -85,24 +86,47 @@ var deeds = map[Kind]func(r *Rig, ctx context.Context, f Fault) error{
 
 // under lets time pass in some weather.
 func (r *Rig) under(ctx context.Context, w Weather, d time.Duration) error {
-	r.proxy.Set(w)
-	defer r.proxy.Set(Weather{})
+	r.weather(w)
+	defer r.weather(Weather{})
 	return r.pass(ctx, d)
+}
+
+// cutOff keeps one web process from the token store while the others go on. With Strict, nothing that it was asked
+// to write meanwhile may be committed.
+func (r *Rig) cutOff(ctx context.Context, f Fault) error {
+	victim := r.webs[f.Victim%len(r.webs)]
+	w := Weather{Refuse: true}
+	if f.Size < 0.5 {
+		w = Weather{Drop: true}
+	}
+	r.step("web process %d is cut off", victim.number)
+	victim.front.Set(w)
+	from := r.now()
+	err := r.pass(ctx, f.Lasts)
+	to := r.now()
+	victim.front.Set(Weather{})
+	if r.Strict {
+		r.record.cutOff(victim.number, span{from, to})
+	}
+	return err
 }
 
 // killWeb kills a web process while what it sends to the token store and gets from there is held back:
 // what it holds back when it dies is lost. Another takes its place.
 func (r *Rig) killWeb(ctx context.Context, f Fault) error {
 	d := time.Duration(float64(120*time.Millisecond) * f.Size)
+	if !r.Strict {
+		d /= 2 // a fence on a new connection is the third round trip, and has 500 ms
+	}
 	late := Weather{Commands: d, Replies: d, Scripts: f.Blind}
 	if err := r.under(ctx, late, f.Lasts); err != nil {
 		return err
 	}
-	r.proxy.Set(late)
+	r.weather(late)
 	victim := r.webs[f.Victim%len(r.webs)]
 	r.step("web process %d is killed", victim.number)
 	victim.kill()
-	r.proxy.Set(Weather{})
+	r.weather(Weather{})
 	return victim.launch()
 }
 
@@ -206,7 +230,7 @@ func (r *Rig) failOver(ctx context.Context, f Fault) error {
 		return err
 	}
 	r.swap()
-	r.proxy.Reset()
+	r.hangUp()
 	r.step("the replica is the master")
 	r.blind.Store(false)
 	if err := old.wipe(); err != nil {
@@ -221,7 +245,9 @@ func (r *Rig) failOver(ctx context.Context, f Fault) error {
 // swap makes the spare server the one that new connections reach.
 func (r *Rig) swap() {
 	r.master = 1 - r.master
-	r.proxy.Retarget(r.redis[r.master].addr())
+	for _, web := range r.webs {
+		web.front.Retarget(r.redis[r.master].addr())
+	}
 }
 
 // failBack has a replica that lags take over, and then the old master again, which was cut off meanwhile and
@@ -234,14 +260,14 @@ func (r *Rig) failBack(ctx context.Context, f Fault) error {
 		return err
 	}
 	r.swap()
-	r.proxy.Reset()
+	r.hangUp()
 	r.step("the replica is the master, and the old one cut off")
 	r.blind.Store(f.Blind)
 	if err := r.pass(ctx, f.Lasts); err != nil {
 		return err
 	}
 	r.swap()
-	r.proxy.Reset()
+	r.hangUp()
 	r.step("the old master is back")
 	r.blind.Store(false)
 	return r.attach()
@@ -288,8 +314,8 @@ func (r *Rig) demote(ctx context.Context, f Fault) error {
 // lock locks one row after the other, while what is written to the token store comes a little late: commits are under
 // way for long, and others overtake them.
 func (r *Rig) lock(ctx context.Context, f Fault) error {
-	r.proxy.Set(Weather{Commands: 40 * time.Millisecond, Scripts: true})
-	defer r.proxy.Set(Weather{})
+	r.weather(Weather{Commands: 40 * time.Millisecond, Scripts: true})
+	defer r.weather(Weather{})
 	defer r.hot.Store(0)
 	for end, row := r.now()+f.Lasts, f.Victim; r.now() < end; row++ {
 		tx, err := r.db.BeginTx(ctx, nil)

@@ -22,6 +22,7 @@ const (
 	FlushAll     Kind = "FLUSHALL"                       //
 	Drop         Kind = "packets are dropped"            //
 	Refuse       Kind = "connections are refused"        //
+	CutOff       Kind = "one web process is cut off"     // from the token store, and the others go on
 	Delay        Kind = "commands and replies are late"  // within the time limits, and beyond
 	Repeat       Kind = "commands are repeated"          // carried out, but not answered
 	Late         Kind = "commands come after their time" // when the client has given up, and repeated them
@@ -40,7 +41,9 @@ type trait struct {
 	// seconds, and a process that has found the store away may be up to a second late to see it back. A process that
 	// was paused, or whose commands were late, finds the store away.
 	quiet time.Duration
-	store bool // the token store is away or takes no writes meanwhile, for some or all
+	// unfenced says that fences may fail meanwhile: for some or all the token store is away or takes no
+	// writes, or they are not in time for it.
+	unfenced bool
 	// lease says that fences can be left, which run out with their lease.
 	lease bool
 	// only is the database that it can be done to; "": any.
@@ -54,22 +57,23 @@ const (
 
 var traits = map[Kind]trait{
 	KillWeb:      {lasts: [2]time.Duration{100 * time.Millisecond, 600 * time.Millisecond}, lease: true},
-	PauseShort:   {lasts: [2]time.Duration{50 * time.Millisecond, 1200 * time.Millisecond}},
-	PauseLong:    {lasts: [2]time.Duration{200 * time.Millisecond, 900 * time.Millisecond}}, // more than the lease
-	RedisEmpty:   {lasts: [2]time.Duration{0, time.Second}, quiet: sweepQuiet, store: true},
-	RedisOld:     {lasts: [2]time.Duration{0, time.Second}, quiet: sweepQuiet, store: true},
-	RedisLog:     {lasts: [2]time.Duration{0, time.Second}, quiet: sweepQuiet, store: true},
-	FailOver:     {lasts: [2]time.Duration{50 * time.Millisecond, 900 * time.Millisecond}, quiet: sweepQuiet, store: true},
-	FailBack:     {lasts: [2]time.Duration{300 * time.Millisecond, 1500 * time.Millisecond}, quiet: sweepQuiet, store: true},
+	PauseShort:   {lasts: [2]time.Duration{50 * time.Millisecond, 1200 * time.Millisecond}, unfenced: true},
+	PauseLong:    {lasts: [2]time.Duration{200 * time.Millisecond, 900 * time.Millisecond}, unfenced: true}, // more than the lease
+	RedisEmpty:   {lasts: [2]time.Duration{0, time.Second}, quiet: sweepQuiet, unfenced: true},
+	RedisOld:     {lasts: [2]time.Duration{0, time.Second}, quiet: sweepQuiet, unfenced: true},
+	RedisLog:     {lasts: [2]time.Duration{0, time.Second}, quiet: sweepQuiet, unfenced: true},
+	FailOver:     {lasts: [2]time.Duration{50 * time.Millisecond, 900 * time.Millisecond}, quiet: sweepQuiet, unfenced: true},
+	FailBack:     {lasts: [2]time.Duration{300 * time.Millisecond, 1500 * time.Millisecond}, quiet: sweepQuiet, unfenced: true},
 	FlushAll:     {quiet: sweepQuiet},
-	Drop:         {lasts: [2]time.Duration{100 * time.Millisecond, 1500 * time.Millisecond}, quiet: sweepQuiet, store: true},
-	Refuse:       {lasts: [2]time.Duration{50 * time.Millisecond, 1500 * time.Millisecond}, quiet: sweepQuiet, store: true},
-	Delay:        {lasts: [2]time.Duration{400 * time.Millisecond, 1200 * time.Millisecond}, quiet: sweepQuiet, store: true},
-	Repeat:       {lasts: [2]time.Duration{400 * time.Millisecond, 1200 * time.Millisecond}, quiet: sweepQuiet, store: true},
-	Late:         {lasts: [2]time.Duration{400 * time.Millisecond, 1200 * time.Millisecond}, quiet: sweepQuiet, store: true, lease: true},
-	CutReply:     {lasts: [2]time.Duration{400 * time.Millisecond, 1200 * time.Millisecond}, quiet: sweepQuiet, store: true},
-	Full:         {lasts: [2]time.Duration{200 * time.Millisecond, 1200 * time.Millisecond}, quiet: sweepQuiet, store: true},
-	Demote:       {lasts: [2]time.Duration{200 * time.Millisecond, 1200 * time.Millisecond}, quiet: sweepQuiet, store: true},
+	Drop:         {lasts: [2]time.Duration{100 * time.Millisecond, 1500 * time.Millisecond}, quiet: sweepQuiet, unfenced: true},
+	Refuse:       {lasts: [2]time.Duration{50 * time.Millisecond, 1500 * time.Millisecond}, quiet: sweepQuiet, unfenced: true},
+	CutOff:       {lasts: [2]time.Duration{300 * time.Millisecond, 1500 * time.Millisecond}, quiet: sweepQuiet, unfenced: true},
+	Delay:        {lasts: [2]time.Duration{400 * time.Millisecond, 1200 * time.Millisecond}, quiet: sweepQuiet, unfenced: true},
+	Repeat:       {lasts: [2]time.Duration{400 * time.Millisecond, 1200 * time.Millisecond}, quiet: sweepQuiet, unfenced: true},
+	Late:         {lasts: [2]time.Duration{400 * time.Millisecond, 1200 * time.Millisecond}, quiet: sweepQuiet, unfenced: true, lease: true},
+	CutReply:     {lasts: [2]time.Duration{400 * time.Millisecond, 1200 * time.Millisecond}, quiet: sweepQuiet, unfenced: true},
+	Full:         {lasts: [2]time.Duration{200 * time.Millisecond, 1200 * time.Millisecond}, quiet: sweepQuiet, unfenced: true},
+	Demote:       {lasts: [2]time.Duration{200 * time.Millisecond, 1200 * time.Millisecond}, quiet: sweepQuiet, unfenced: true},
 	Lock:         {lasts: [2]time.Duration{400 * time.Millisecond, 1200 * time.Millisecond}},
 	KillInCommit: {lasts: [2]time.Duration{200 * time.Millisecond, 800 * time.Millisecond}, lease: true, only: "postgres"},
 	Cancel:       {lasts: [2]time.Duration{300 * time.Millisecond, 1200 * time.Millisecond}, lease: true},
@@ -87,9 +91,9 @@ func Kinds(database string) []Kind {
 	return all
 }
 
-// Reachable returns those of kinds during which the token store answers and takes writes.
-func Reachable(kinds []Kind) []Kind {
-	return slices.DeleteFunc(slices.Clone(kinds), func(k Kind) bool { return traits[k].store })
+// Fenced returns those of kinds during which every commit is fenced: what is promised without Strict, too.
+func Fenced(kinds []Kind) []Kind {
+	return slices.DeleteFunc(slices.Clone(kinds), func(k Kind) bool { return traits[k].unfenced })
 }
 
 // Fault is one fault of a plan.

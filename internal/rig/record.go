@@ -46,6 +46,7 @@ const (
 	Dirty  Judgement = "dirty"                           // never committed, or not yet
 	Asleep Judgement = "paused in COMMIT past its lease" // stale, by a writer that slept: documented, and counted apart
 	Wrong  Judgement = "loaded and older than committed" // the database or the rig is broken
+	Bare   Judgement = "committed without a fence"       // by a process that was cut off, with Strict
 )
 
 // Finding is a value that should not have been served.
@@ -291,6 +292,18 @@ func (c *Record) wrote(w *Write, out Written, err error, at time.Duration) {
 		c.refused.Add(1)
 	}
 	c.line(map[string]*Write{"write": w})
+}
+
+// cutOff checks that nothing was committed that a web process was asked for, and has answered, while it did not reach the
+// token store.
+func (c *Record) cutOff(web int, while span) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, w := range c.writes {
+		if w.Web == web && w.Begin > while.from && w.End > 0 && w.End < while.to && w.Outcome == Committed {
+			c.found(Finding{Judgement: Bare, At: w.End, Web: web, Begin: w.Begin, End: w.End, Cell: Cell{Row: w.Rows[0], Mark: w.Mark}})
+		}
+	}
 }
 
 // begin notes that a fault begins. Its history is sampled if sample is set.

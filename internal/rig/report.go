@@ -203,7 +203,7 @@ func (p *Report) Table(w io.Writer) {
 	fmt.Fprintf(w, "\npages read %d (%d failed), commits %d (%d writes failed or refused)\n", p.Reads, p.Failed, p.Writes, p.Refused)
 	fmt.Fprintf(w, "values %d: checked hits %d, shared %d, made %d\n", p.Hits+p.Shared+p.Made, p.Hits, p.Shared, p.Made)
 	fmt.Fprintf(w, "linearizability: %d histories, %d operations, %d refused\n", p.Histories, p.Operations, p.Unordered)
-	fmt.Fprintf(w, "stale %d, dirty %d, wrong %d; %s %d\n", p.Count(Stale), p.Count(Dirty), p.Count(Wrong), Asleep, p.Count(Asleep))
+	fmt.Fprintf(w, "stale %d, dirty %d, wrong %d, %s %d; %s %d\n", p.Count(Stale), p.Count(Dirty), p.Count(Wrong), Bare, p.Count(Bare), Asleep, p.Count(Asleep))
 }
 
 func line(w io.Writer, name string, faults []FaultReport) {

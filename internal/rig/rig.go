@@ -49,7 +49,6 @@ type Rig struct {
 	redis  [2]*redisServer
 	master int // index of the token store's server
 	link   *Proxy
-	proxy  *Proxy // before the token store's server
 	values *redisServer
 	webs   []*webProcess
 	client *http.Client
@@ -92,9 +91,6 @@ func New(o Options) (r *Rig, err error) {
 	if r.values, err = newRedisServer(filepath.Join(o.Dir, "values")); err != nil {
 		return r, err
 	}
-	if r.proxy, err = NewProxy(r.redis[0].addr()); err != nil {
-		return r, err
-	}
 	if r.link, err = NewProxy(r.redis[0].addr()); err != nil {
 		return r, err
 	}
@@ -108,11 +104,28 @@ func New(o Options) (r *Rig, err error) {
 	for i := range o.Webs {
 		w := &webProcess{rig: r, number: i}
 		r.webs = append(r.webs, w)
+		if w.front, err = NewProxy(r.redis[0].addr()); err != nil {
+			return r, err
+		}
 		if err := w.launch(); err != nil {
 			return r, err
 		}
 	}
 	return r, nil
+}
+
+// weather sets what happens to what passes between all web processes and the token store.
+func (r *Rig) weather(w Weather) {
+	for _, web := range r.webs {
+		web.front.Set(w)
+	}
+}
+
+// hangUp ends all connections of web processes to the token store.
+func (r *Rig) hangUp() {
+	for _, web := range r.webs {
+		web.front.Reset()
+	}
 }
 
 // attach makes the other server a replica of the master, through the link.
@@ -177,9 +190,9 @@ func (r *Rig) Close() error {
 	var errs []error
 	for _, w := range r.webs {
 		errs = append(errs, w.stop())
-	}
-	if r.proxy != nil {
-		r.proxy.Close()
+		if w.front != nil {
+			w.front.Close()
+		}
 	}
 	if r.link != nil {
 		r.link.Close()
@@ -270,6 +283,7 @@ func (r *Rig) warm(ctx context.Context) error {
 type webProcess struct {
 	rig    *Rig
 	number int
+	front  *Proxy // before the token store's server, for this process alone
 	daemon *daemon
 	output *tail
 	input  interface{ Close() error }
@@ -277,7 +291,7 @@ type webProcess struct {
 
 	mu     sync.Mutex
 	url    string // "" while no new request should go there
-	paused []span // for longer than half the lease
+	paused []span // for longer than the lease
 	from   time.Duration
 }
 
@@ -290,7 +304,7 @@ func (w *webProcess) launch() error {
 	name := fmt.Sprintf("%d.%d", w.number, w.lives)
 	driver := map[string]string{"postgres": "pgx", "sqlite": "sqlite"}[r.Database]
 	config, err := json.Marshal(WebConfig{
-		Name: name, Redis: r.proxy.Addr(), Values: r.values.addr(), Near: w.number == 1, Driver: driver, DSN: r.DSN, Rows: Rows,
+		Name: name, Redis: w.front.Addr(), Values: r.values.addr(), Near: w.number == 1, Driver: driver, DSN: r.DSN, Rows: Rows,
 		Lease: r.Lease, Strict: r.Strict, Off: r.Off, Log: filepath.Join(r.Dir, fmt.Sprintf("web%d.jsonl", w.number)),
 	})
 	if err != nil {
@@ -361,15 +375,20 @@ func (w *webProcess) pause() error {
 
 func (w *webProcess) resume() error {
 	err := w.daemon.signal(syscall.SIGCONT)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if to := w.rig.now(); to-w.from > w.rig.Lease/2 {
-		w.paused = append(w.paused, span{w.from, to})
-	}
+	w.resumed()
 	return err
 }
 
-// asleep returns the pauses of the process that were longer than half the lease.
+// resumed notes the end of a pause.
+func (w *webProcess) resumed() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if to := w.rig.now(); to-w.from > w.rig.Lease {
+		w.paused = append(w.paused, span{w.from, to})
+	}
+}
+
+// asleep returns the pauses of the process that were longer than the lease.
 func (w *webProcess) asleep() []span {
 	w.mu.Lock()
 	defer w.mu.Unlock()

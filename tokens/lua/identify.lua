@@ -5,8 +5,12 @@
 -- or behind what was seen, or nobody has swept since the stamp given. Returns the stamp of the latest
 -- sweep, 1 if this script made it, 1 if the server does not tell who it is, and the clock.
 --
--- The identity is "<run_id>:<master_replid>:<stamp of the latest sweep>". A server has a new run_id
--- whenever it is started, and a new replication id when it is promoted.
+-- The identity is "<run_id>:<lineage>:<stamp of the latest sweep>". A server has a new run_id whenever it
+-- is started. Its lineage is its replication id, which is a new one when it is promoted: it has what
+-- another had before that. A server that was no replica since it was started has the lineage 0, for its
+-- replication id changes too when its first replica comes, and some time after the last is gone, and
+-- nothing is lost. It says of no other id before its own, and got no byte from a master: the
+-- former it forgets some time after its last replica is gone.
 --
 -- All KEYS would have to share a slot on a cluster. It is one script because nothing may be read from
 -- a new server before it is swept, and the sweep must not follow a publish that came between.
@@ -15,14 +19,17 @@ local function told(section, name)
 	return type(info) == 'string' and string.match(info, name .. ':(%w+)') or ''
 end
 
-local run, replid = told('server', 'run_id'), told('replication', 'master_replid')
-local hidden = (run == '' or replid == '') and 1 or 0
+local run, line = told('server', 'run_id'), told('replication', 'master_replid')
+local hidden = (run == '' or line == '') and 1 or 0
+if told('replication', 'master_replid2') == string.rep('0', 40) and told('stats', 'total_net_repl_input_bytes') == '0' then
+	line = '0'
+end
 local seen, known, since = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local clock = clockOf(KEYS[1])
 local identity = redis.pcall('GET', KEYS[3])
-local wasRun, wasReplid, swept
+local wasRun, wasLine, swept
 if type(identity) == 'string' then
-	wasRun, wasReplid, swept = string.match(identity, '^(%w*):(%w*):(%d+)$')
+	wasRun, wasLine, swept = string.match(identity, '^(%w*):(%w*):(%d+)$')
 end
 swept = stampOf(swept)
 
@@ -30,7 +37,7 @@ local lost = not clock or clock < seen
 	or not swept or swept < known
 	or since and swept <= since
 	or run ~= '' and run ~= wasRun
-	or replid ~= '' and replid ~= wasReplid
+	or line ~= '' and line ~= wasLine
 if not lost then
 	return {digits(swept), 0, hidden, digits(clock)}
 end
@@ -47,5 +54,5 @@ if lease > 0 then
 end
 store(KEYS[2], stamp, fences)
 redis.call('SET', KEYS[1], digits(stamp))
-redis.call('SET', KEYS[3], run .. ':' .. replid .. ':' .. digits(stamp))
+redis.call('SET', KEYS[3], run .. ':' .. line .. ':' .. digits(stamp))
 return {digits(stamp), 1, hidden, digits(stamp)}

@@ -19,6 +19,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/go-sql-driver/mysql"
+	"go.uber.org/goleak"
 
 	"github.com/alkey-go/alkey/internal/datalayers/compat/drivers"
 	"github.com/alkey-go/alkey/internal/testserver"
@@ -128,7 +129,7 @@ func TestMain(m *testing.M) {
 		fmt.Println("`make compat` runs what is tested here")
 		return
 	}
-	os.Exit(testserver.StopAfter(m, postgresServer, mariaDBServer).Run())
+	goleak.VerifyTestMain(testserver.StopAfter(m, postgresServer, mariaDBServer))
 }
 
 // databases make an empty database each time.

@@ -5,8 +5,12 @@ import (
 	"path/filepath"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/alkey-go/alkey/txscope"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // TestEnvironment shows that the comparison compares two things.
 func TestEnvironment(t *testing.T) {
