@@ -278,3 +278,28 @@ func TestLongIdentifierKeys(t *testing.T) {
 		t.Error("the identifier's text gives another key")
 	}
 }
+
+// TestIdentifiersCountOnce: one that a request asks for again and again takes the room of one.
+func TestIdentifiersCountOnce(t *testing.T) {
+	store, _ := newStore(t)
+	row := func(i int) tokens.ID { return tokens.Row("users", i) }
+	for i := range 4 {
+		warm(t, store, row(i))
+	}
+	for name, again := range map[string][]any{
+		"within the bound": {row(0), row(0), row(1)},
+		"past the bound":   {row(0), row(0), row(1), row(1), row(1)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kit := newKit(t, request.Config{Tokens: store, MaxIdentifiers: 3, Logger: slog.New(slog.DiscardHandler)})
+			ctx, s := kit.Open(t.Context())
+			if err := s.Prefetch(ctx, again...); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 3 {
+				judged(t, "one of three", key(t, ctx, row(i)), true, 0)
+			}
+			judged(t, "the fourth", key(t, ctx, row(3)), false, request.TooMany)
+		})
+	}
+}

@@ -9,7 +9,7 @@ import (
 // memo holds the tokens that a request has read, in the order in which it asked. Most requests ask for no more
 // than a few, and a page that prefetches its rows asks for them again in the same order, so the place after
 // the last that was found is looked at first. An index is made when that does not help. What was read
-// first, and at once, may be there more than once, with the same token, until there is an index.
+// first, and at once, may be there more than once until there is an index.
 type memo struct {
 	list  []remembered
 	index map[tokens.ID]int // of list; nil, or of all

@@ -288,7 +288,7 @@ func (s *Scope) remember(generation uint64, ids []tokens.ID, at []int, all []tok
 	if s.generation.Load() != generation {
 		return false
 	}
-	first := s.memo.empty()
+	first := s.memo.index == nil && s.memo.empty()
 	s.memo.expect(len(ids))
 	for i, id := range ids {
 		if at != nil {

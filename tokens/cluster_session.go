@@ -123,7 +123,7 @@ func (k *clusterSessions) init(o *redis.ClusterOptions, hooks []redis.Hook, pref
 	k.clock, k.all, k.who = prefix+"clock", prefix+sweepAll.String(), identityKey(prefix)
 	k.grace, k.logger = grace, slog.Default()
 	k.sweeper = make(chan struct{}, 1)
-	k.begin(k.after)
+	k.begin(k.newClient)
 }
 
 // identityKey returns a key in the clock's slot. Where the prefix has braces of its own they decide on both, or
@@ -154,13 +154,13 @@ func (k *clusterSessions) client(o *redis.ClusterOptions) *redis.ClusterClient {
 	return c
 }
 
-// after makes the client of an epoch. It knows the nodes of the one before: those that it was first told of
+// newClient makes the client of an epoch. It knows the nodes of the one before: those that it was first told of
 // may be gone.
-func (k *clusterSessions) after(before *clusterClient) *clusterClient {
+func (k *clusterSessions) newClient(before *clusterClient) *clusterClient {
 	o := k.copyOptions()
 	o.OnConnect = after(o.OnConnect, k.greet)
 	if before != nil {
-		for _, addr := range before.met() {
+		for _, addr := range before.addrs() {
 			if !slices.Contains(o.Addrs, addr) {
 				o.Addrs = append(o.Addrs, addr)
 			}
@@ -180,7 +180,7 @@ func (c *clusterClient) meet(addr string) {
 	}
 }
 
-func (c *clusterClient) met() []string {
+func (c *clusterClient) addrs() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.nodes)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -28,7 +29,8 @@ func (dialing) DialHook(next redis.DialHook) redis.DialHook {
 			if err == nil {
 				return c, nil
 			}
-			if time.Since(begin)+pause > redialing || !waitFor(ctx, pause) {
+			left := redialing - time.Since(begin)
+			if left <= 0 || !waitFor(ctx, min(pause, left)) {
 				return unreached{dialError{err}}, nil
 			}
 		}
@@ -56,7 +58,7 @@ func (dialing) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 }
 
 // unreached stands for a connection that could not be made. Its first use fails as the dial did, and a client
-// does not use it again.
+// does not use it again. Where nobody waits for it any more a client keeps it for the next, and finds it broken then.
 type unreached struct{ err error }
 
 func (c unreached) Read([]byte) (int, error)         { return 0, c.err }
@@ -67,6 +69,9 @@ func (c unreached) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
 func (c unreached) SetDeadline(time.Time) error      { return nil }
 func (c unreached) SetReadDeadline(time.Time) error  { return nil }
 func (c unreached) SetWriteDeadline(time.Time) error { return nil }
+
+// SyscallConn is what a client checks a connection with that it has kept.
+func (c unreached) SyscallConn() (syscall.RawConn, error) { return nil, c.err }
 
 // dialError is the error of a dial. It hides of what type that is: a client would use the same unreached again and
 // again, with a pause before each time, and then others.

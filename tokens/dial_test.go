@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/alkey-go/alkey/internal/testserver"
 	"github.com/alkey-go/alkey/tokens"
 )
 
@@ -57,4 +59,55 @@ func TestEveryProbeDials(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestFailedDialsAreNotKept: what stands for connections that could not be made, and that nobody waited for, fails
+// no operation once the server is there.
+func TestFailedDialsAreNotKept(t *testing.T) {
+	server := testserver.Redis(t)
+	var up atomic.Bool
+	var refused atomic.Int64
+	b, err := tokens.NewRedisBackend(tokens.RedisOptions{UniversalOptions: redis.UniversalOptions{
+		Addrs: []string{server.Addr()}, PoolSize: 4, MinIdleConns: 4,
+		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if !up.Load() {
+				refused.Add(1)
+				return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+			}
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	read := func(limit time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		_, err := b.Read(ctx, []tokens.ID{user1})
+		return err
+	}
+	for range 8 {
+		if err := read(time.Millisecond); err == nil { // which does not wait for the dial
+			t.Fatal("it is read without a server")
+		}
+	}
+	// Dials that nobody waits for end too, and are kept.
+	eventually(t, "connections were refused", func() bool { return refused.Load() >= 4*5 })
+	if err := read(10 * time.Second); err == nil {
+		t.Fatal("it is read without a server")
+	}
+	up.Store(true)
+	eventually(t, "the server is read", func() bool { return read(10*time.Second) == nil })
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for range 5 {
+				if err := read(10 * time.Second); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
 }

@@ -15,8 +15,8 @@ type limiter struct {
 	free  sync.Pool // *alarm, none of which has rung
 }
 
-// begin returns the context of an operation, which ends with end. After that the context is not done, unless
-// it was.
+// begin returns the context of an operation, which ends with end. After that it must not be used: it does not
+// end with this operation, and may end with another.
 func (l *limiter) begin(parent context.Context) *limited {
 	a, ok := l.free.Get().(*alarm)
 	if !ok {

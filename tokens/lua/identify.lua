@@ -9,8 +9,9 @@
 -- is started. Its lineage is its replication id, which is a new one when it is promoted: it has what
 -- another had before that. A server that was no replica since it was started has the lineage 0, for its
 -- replication id changes too when its first replica comes, and some time after the last is gone, and
--- nothing is lost. It says of no other id before its own, and got no byte from a master: the
--- former it forgets some time after its last replica is gone.
+-- nothing is lost. Its master_replid2 is zeros, and it has received no byte from a master; the first
+-- alone is not enough, for it is cleared some time after the last replica is gone. CONFIG RESETSTAT
+-- clears the second: leave it alone on a server that has been a replica.
 --
 -- All KEYS would have to share a slot on a cluster. It is one script because nothing may be read from
 -- a new server before it is swept, and the sweep must not follow a publish that came between.
