@@ -162,6 +162,10 @@ type Recorder interface {
 	// anything of the statement's values, "no primary key" say.
 	Sweep(table tokens.ID, why string)
 
+	// Widen is Sweep for a statement that is announced already, and may change more than was said then.
+	// Call Committing again, or Missed, for it to be fenced too.
+	Widen(table tokens.ID, why string)
+
 	// Unsure notes that the running transaction may have changed what is not known yet: until it is
 	// over nothing counts as unchanged to its own request, and if it does not commit the request
 	// stores nothing any more. What it did change must be added before the commit.
@@ -169,9 +173,9 @@ type Recorder interface {
 
 	// Apart notes changes that become visible by themselves while a transaction goes on, and that
 	// its rollback does not take back: those of tables without transactions. They are fenced
-	// when it returns, and published by done, which must be called. With an error the statement must
-	// not be run.
-	Apart(changes *tokens.Changes, why string) (done func(), err error)
+	// when it returns, and published by done, which must be called, or left to their lease where it is not
+	// certain that the database is done with them. With an error the statement must not be run.
+	Apart(changes *tokens.Changes, why string) (done func(certain bool), err error)
 
 	// Incomplete notes that the running transaction has done what the session could not follow, as
 	// a savepoint set behind its back. Nothing that is recorded is forgotten from then on, before

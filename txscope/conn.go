@@ -703,11 +703,20 @@ func (r recorder) Add(row tokens.ID) { r.c.current().change(row) }
 // Sweep is part of Recorder.
 func (r recorder) Sweep(table tokens.ID, why string) { r.c.current().sweep(table, why) }
 
+// Widen is part of Recorder. Other than after Sweep, what is announced is not over.
+func (r recorder) Widen(table tokens.ID, why string) {
+	if c := r.c; c.announced && !c.undone {
+		c.tx.sweep(table, why)
+	} else {
+		c.current().sweep(table, why)
+	}
+}
+
 // Unsure is part of Recorder.
 func (r recorder) Unsure() { r.c.current().writes.Incomplete() }
 
 // Apart is part of Recorder.
-func (r recorder) Apart(changes *tokens.Changes, why string) (done func(), err error) {
+func (r recorder) Apart(changes *tokens.Changes, why string) (done func(certain bool), err error) {
 	t := r.c.db.begin(r.c.callContext(), false)
 	for id := range changes.All {
 		if id.IsTable() || id == tokens.Global {
@@ -722,9 +731,13 @@ func (r recorder) Apart(changes *tokens.Changes, why string) (done func(), err e
 	}
 	var renewed renewal
 	renewed.start(t)
-	return func() {
+	return func(certain bool) {
 		renewed.stop()
-		t.end(tokens.Committed)
+		if certain {
+			t.end(tokens.Committed)
+		} else {
+			t.end(tokens.Unknown)
+		}
 	}, nil
 }
 

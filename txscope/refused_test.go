@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/alkey-go/alkey/tokens"
 	"github.com/alkey-go/alkey/txscope"
 )
 
@@ -67,6 +68,57 @@ func testMissed(s *seam, down, closed bool) {
 	}
 	if got := s.stats(); got.Committed != 1 || got.RolledBack+got.Unknown != 0 {
 		s.Errorf("got %+v", got)
+	}
+}
+
+// What is found out late of an announced statement does not end what was announced: of a statement whose outcome
+// nobody knows all stays fenced, and nothing counts as committed.
+func TestWiden(t *testing.T) {
+	row3 := tokens.Row("t", 3)
+	for name, late := range map[string]func(txscope.Recorder) func(){
+		"before it is sent": func(rec txscope.Recorder) func() {
+			rec.Widen(row3, "seen late")
+			if err := rec.Committing(); err != nil {
+				t.Error(err)
+			}
+			return func() {}
+		},
+		"after it was sent": func(rec txscope.Recorder) func() {
+			return func() {
+				rec.Widen(row3, "seen late")
+				rec.Missed()
+			}
+		},
+		"of what is visible by itself": func(rec txscope.Recorder) func() {
+			done, err := rec.Apart(tokens.NewChanges(row3), "a table without transactions")
+			if err != nil {
+				t.Error(err)
+			}
+			return func() { done(false) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSeam(t)
+			ctx, _ := txscope.OpenScope(t.Context(), s.Store)
+			before := s.stats()
+			s.d.exec = func(session *seamSession, _ context.Context, _ *txscope.Call, _ func() (driver.Result, error)) (driver.Result, error) {
+				session.rec.Add(row1)
+				if err := session.rec.Committing(); err != nil {
+					return nil, err
+				}
+				late(session.rec)()
+				return nil, errLost
+			}
+			if _, err := s.db.ExecContext(ctx, "LOST"); err == nil {
+				t.Error("it is not lost")
+			}
+			if !s.Fenced(row1) || !s.Fenced(row3) {
+				t.Errorf("fenced: the row %v, what was seen late %v", s.Fenced(row1), s.Fenced(row3))
+			}
+			if got := s.stats(); got.Unknown == before.Unknown || got.Committed != before.Committed || got.RolledBack != before.RolledBack {
+				t.Errorf("got %+v", got)
+			}
+		})
 	}
 }
 

@@ -284,7 +284,7 @@ func TestApart(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
-		defer done()
+		defer done(true)
 		if !s.Fenced(row2) || s.Fenced(row1) {
 			t.Error("the fences are not those that were asked for")
 		}
@@ -325,7 +325,7 @@ func TestApartWhileTheStoreIsDown(t *testing.T) {
 				if err != nil {
 					return nil, err
 				}
-				defer done()
+				defer done(true)
 				return run()
 			}
 			s.Backend.SetDown(true)

@@ -65,7 +65,7 @@ func TestChangedWhileRowsAreOpen(t *testing.T) {
 			return nil, err
 		}
 		rows, err := run()
-		return &doneRows{txscope.Rows{Rows: rows}, done}, err
+		return &doneRows{txscope.Rows{Rows: rows}, func() { done(true) }}, err
 	}
 	for name, c := range map[string]struct {
 		text  string

@@ -276,9 +276,9 @@ func (s *session) After(ctx context.Context, call *txscope.Call, err error) {
 // sweepNow sweeps everything, what a rollback would not take back too.
 func (s *session) sweepNow(why string) {
 	if publish, err := s.rec.Apart(tokens.NewChanges(tokens.Global), why); err == nil {
-		publish()
+		publish(true)
 	} // else others see it when this is committed
-	s.rec.Sweep(tokens.Global, why)
+	s.rec.Widen(tokens.Global, why)
 }
 
 // settled tells the other connections that the schema has changed, if it may have.

@@ -115,17 +115,7 @@ func (w *writing) separate(list []change) (done func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	return func() {
-		if w.wire.dead() {
-			// The server may go on with it all the same: others see the fences of a transaction whose end
-			// is not known for as long as the lease is.
-			for id := range changes.All {
-				w.rec.Sweep(id, why)
-			}
-			w.missed(several)
-		}
-		publish()
-	}, nil
+	return func() { publish(!w.wire.dead()) }, nil // the server may go on with it all the same
 }
 
 // commits announces what the statement commits, if it does.

@@ -258,7 +258,7 @@ func (s *session) recheck(m *meaning) (changed bool) {
 	if s.db.current() == m.schema {
 		return false
 	}
-	s.rec.Sweep(tokens.Global, whyNoSchema)
+	s.rec.Widen(tokens.Global, whyNoSchema)
 	return true
 }
 
