@@ -30,7 +30,7 @@ func TestEveryProbeDials(t *testing.T) {
 				var mu sync.Mutex
 				var last time.Time
 				var longest time.Duration
-				o.Addrs = []string{"redis:6379"}
+				o.Addrs = []string{"192.0.2.1:6379"} // no name: the resolver must not be met in a bubble first
 				o.PoolSize = 3
 				o.Dialer = func(context.Context, string, string) (net.Conn, error) {
 					mu.Lock()
